@@ -1,0 +1,1 @@
+//! Measures ringkv beside its peers in one run.

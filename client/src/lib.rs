@@ -1,0 +1,1 @@
+//! The client of ringkv: routing, connections, operations.

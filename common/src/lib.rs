@@ -1,0 +1,1 @@
+//! The vocabulary of ringkv, pure: keys, placement, versions, the ring, messages.

@@ -1,0 +1,1 @@
+//! A seeded cluster of the very machines that users run.
