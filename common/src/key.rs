@@ -1,0 +1,144 @@
+//! Keys, their hash and their partition.
+//!
+//! A key is 1 to 1,024 bytes of UTF-8. Its hash, XXH3-64 with seed 0, orders keys inside a store and its upper
+//! bits are the partition (Dynamo §6.2, third strategy): a partition is a contiguous range of hashes.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+use twox_hash::XxHash3_64;
+
+/// The longest key, in bytes of UTF-8.
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// The hash of a key: XXH3-64, seed 0.
+#[inline]
+pub fn hash(key: &[u8]) -> u64 {
+    XxHash3_64::oneshot(key)
+}
+
+/// The partition of a hash among `partitions`, a power of two of at least 2.
+#[inline]
+pub fn partition_of(hash: u64, partitions: u32) -> u32 {
+    debug_assert!(partitions.is_power_of_two() && partitions > 1);
+    (hash >> (64 - partitions.trailing_zeros())) as u32
+}
+
+/// The smallest hash of a partition; the largest is one below the next partition's smallest.
+pub fn first_hash(partition: u32, partitions: u32) -> u64 {
+    u64::from(partition) << (64 - partitions.trailing_zeros())
+}
+
+/// The largest hash of a partition.
+pub fn last_hash(partition: u32, partitions: u32) -> u64 {
+    first_hash(partition, partitions) | (u64::MAX >> partitions.trailing_zeros())
+}
+
+/// A key with its hash. Ordered by hash, then by bytes: the order in which every store scans. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    // First, so that the derived order is (hash, text).
+    hash: u64,
+    text: Arc<str>,
+}
+
+/// Why some text is no key.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum KeyError {
+    /// The empty string.
+    #[error("the key is empty: a key is 1 to {KEY_BYTES_MAX} bytes of UTF-8")]
+    Empty,
+    /// More than [`KEY_BYTES_MAX`] bytes.
+    #[error("the key has {0} bytes: a key is 1 to {KEY_BYTES_MAX} bytes of UTF-8")]
+    TooLong(usize),
+}
+
+impl Key {
+    /// A key of `text`, hashed.
+    pub fn new(text: &str) -> Result<Key, KeyError> {
+        match text.len() {
+            0 => Err(KeyError::Empty),
+            n if n > KEY_BYTES_MAX => Err(KeyError::TooLong(n)),
+            _ => Ok(Key { hash: hash(text.as_bytes()), text: Arc::from(text) }),
+        }
+    }
+
+    /// The key's hash.
+    #[inline]
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// The key's text.
+    #[inline]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The key's partition among `partitions`.
+    #[inline]
+    pub fn partition(&self, partitions: u32) -> u32 {
+        partition_of(self.hash, partitions)
+    }
+}
+
+/// As its text: the hash follows from it.
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Key;
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Key, E> {
+                Key::new(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_xxh3_with_seed_zero() {
+        // Reference values of the xxHash project's own test program.
+        assert_eq!(hash(b""), 0x2D06_8005_38D3_94C2);
+        assert_eq!(hash(b"a"), 0xE6C6_32B6_1E96_4E1F);
+    }
+
+    #[test]
+    fn a_partition_is_the_range_of_hashes_between_its_ends() {
+        for partitions in [64u32, 4096, 65_536] {
+            for p in [0, 1, partitions / 2, partitions - 1] {
+                assert_eq!(partition_of(first_hash(p, partitions), partitions), p);
+                assert_eq!(partition_of(last_hash(p, partitions), partitions), p);
+            }
+            assert_eq!(first_hash(1, partitions), last_hash(0, partitions) + 1);
+            assert_eq!(last_hash(partitions - 1, partitions), u64::MAX);
+        }
+    }
+
+    #[test]
+    fn an_empty_or_overlong_key_is_refused_with_its_length() {
+        assert_eq!(Key::new(""), Err(KeyError::Empty));
+        assert!(Key::new(&"k".repeat(1024)).is_ok());
+        assert_eq!(Key::new(&"é".repeat(513)), Err(KeyError::TooLong(1026)));
+    }
+}

@@ -1,0 +1,219 @@
+//! Messages between nodes, in a compact binary form.
+//!
+//! A frame names its cluster and its sender, and every request the epoch of the ring it goes by. A node serves only
+//! requests of its own epoch; to any other it answers [`Message::Refused`] and has changed nothing.
+//!
+//! ```text
+//!   forward     coordinator elsewhere ─► Forward ─► owner ─► Forwarded
+//!   replicate   coordinating owner ─► Replicate ─► other owners ─► Replicated
+//!   pull        new owner ─► Fetch ─► former owner ─► Fetched      (repeated through a partition)
+//!   hand over   former owner ─► Surrender ─► owner, which pulls ─► Released; then the former owner deletes
+//! ```
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{Failure, KeyOp, Outcome, Terms};
+use crate::key::Key;
+use crate::name::NodeName;
+use crate::ring::ClusterId;
+use crate::version::Siblings;
+
+/// The version of this codec, the first byte of every frame.
+pub const VERSION: u8 = 1;
+
+/// A request's number, unique to its sender while it is under way.
+pub type Id = u64;
+
+/// A key with all that is known of it.
+pub type Record = (Key, Siblings);
+
+/// What a pull is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// A new owner copies, or compares and repairs: the giver owns the partition in the ring's table.
+    Move,
+    /// An owner takes what a former owner still holds.
+    Handover,
+    /// A listing reads.
+    List,
+}
+
+/// A stretch of a partition in key order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// The partition.
+    pub partition: u32,
+    /// Begins behind this key; `None`: at the partition's first.
+    pub after: Option<Key>,
+    /// Ends with this key; `None`: with the partition's last.
+    pub until: Option<Key>,
+}
+
+/// What nodes tell each other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Message {
+    /// From a node that is not in the ring yet: here I am, can you hear me?
+    Hello {
+        /// Where it is reached.
+        host: Box<str>,
+        /// Its peer port there.
+        port: u16,
+    },
+    /// The answer to it.
+    Welcome,
+    /// Please send your ring: mine is older than yours.
+    RingWanted,
+    /// A ring's JSON.
+    Ring(Box<str>),
+    /// A client's operation for its owner to coordinate.
+    Forward {
+        /// Number of the request.
+        id: Id,
+        /// The sender's.
+        epoch: u64,
+        /// Milliseconds left of the client's time.
+        left_ms: u32,
+        /// The operation.
+        op: KeyOp,
+        /// Its terms.
+        terms: Terms,
+    },
+    /// How it ended.
+    Forwarded {
+        /// Number of the request.
+        id: Id,
+        /// The outcome.
+        outcome: Outcome,
+        /// The nodes whose answers counted.
+        nodes: Vec<NodeName>,
+    },
+    /// A key's whole state after a write, for another owner to join and keep.
+    Replicate {
+        /// Number of the request.
+        id: Id,
+        /// The sender's.
+        epoch: u64,
+        /// The key.
+        key: Key,
+        /// Its state.
+        siblings: Siblings,
+        /// The request id behind it, 0 where there is none: remembered there too.
+        request: u64,
+    },
+    /// It is kept, durably.
+    Replicated {
+        /// Number of the request.
+        id: Id,
+    },
+    /// The records of a stretch, please.
+    Fetch {
+        /// Number of the request.
+        id: Id,
+        /// The sender's.
+        epoch: u64,
+        /// What for.
+        purpose: Purpose,
+        /// Which.
+        stretch: Stretch,
+        /// (key hash, digest) of what the sender has there already, sorted: equal ones are left out.
+        known: Vec<(u64, u64)>,
+        /// Bytes at most, but at least one record.
+        bytes_max: u32,
+    },
+    /// Its answer.
+    Fetched {
+        /// Number of the request.
+        id: Id,
+        /// The records, in key order.
+        records: Vec<Record>,
+        /// Where to go on; `None`: the stretch is through.
+        next: Option<Key>,
+    },
+    /// I hold this partition and own it no more: take what you lack.
+    Surrender {
+        /// The sender's.
+        epoch: u64,
+        /// The partition.
+        partition: u32,
+    },
+    /// All of it is here, durably.
+    Released {
+        /// The epoch of the surrender.
+        epoch: u64,
+        /// The partition.
+        partition: u32,
+    },
+    /// What do you hold of this key? For SEARCH; repairs nothing.
+    Inspect {
+        /// Number of the request.
+        id: Id,
+        /// The key.
+        key: Key,
+    },
+    /// This.
+    Inspected {
+        /// Number of the request.
+        id: Id,
+        /// The key's state.
+        siblings: Siblings,
+    },
+    /// Not done, nothing changed: my ring has this epoch.
+    Refused {
+        /// Number of the request.
+        id: Id,
+        /// The refusing node's.
+        epoch: u64,
+    },
+    /// Not done, nothing changed, for this reason.
+    Failed {
+        /// Number of the request.
+        id: Id,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// A message with its origin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Frame {
+    /// The sender's cluster; all zeros from a node without a ring.
+    pub cluster: ClusterId,
+    /// The sender.
+    pub from: NodeName,
+    /// What it says.
+    pub message: Message,
+}
+
+/// Why a frame was dropped.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum FrameError {
+    /// Not even a version.
+    #[error("the frame is empty")]
+    Empty,
+    /// Written by another release.
+    #[error("the frame has version {0}, this program speaks {VERSION}")]
+    Version(u8),
+    /// Broken.
+    #[error("the frame cannot be read: {0}")]
+    Malformed(postcard::Error),
+}
+
+impl Frame {
+    /// The frame as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![VERSION]).expect("plain data in memory always encodes")
+    }
+
+    /// Reads a frame.
+    pub fn decode(bytes: &[u8]) -> Result<Frame, FrameError> {
+        match bytes.split_first() {
+            None => Err(FrameError::Empty),
+            Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(FrameError::Malformed),
+            Some((version, _)) => Err(FrameError::Version(*version)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::message::{Code, Condition, Found, Write};
+use crate::time::Stamp;
+use crate::version::{Actor, Content, Context, Dot, Version};
+
+fn siblings() -> Siblings {
+    let mut siblings = Siblings::default();
+    for n in 1..4u16 {
+        let dot =
+            Dot { actor: Actor { id: u128::MAX - u128::from(n), node: NodeName(n) }, counter: u64::MAX >> n };
+        let content = match n {
+            1 => Content::Json(Arc::from(&b"{\"a\":1}"[..])),
+            2 => Content::Binary(Arc::from(vec![0u8; 3000])),
+            _ => Content::Tombstone,
+        };
+        let version = Version { dot, stamp: Stamp(u64::from(n)), request: 9, contextual: true, content };
+        siblings.write(Some(&Context::default()), version);
+    }
+    siblings.foreign.see("192.168.1.69", 2);
+    siblings
+}
+
+fn messages() -> Vec<Message> {
+    let key = Key::new("k/é").unwrap();
+    let write = Write {
+        key: key.clone(),
+        content: Content::Tombstone,
+        condition: Condition::Present,
+        context: Some(Box::new(siblings().context())),
+        request: Some(7),
+    };
+    let failure = Failure::indeterminate(Code::Timeout, "no answer from node-2");
+    let found =
+        Found { values: siblings().values().into_iter().map(|v| v.content.clone()).collect(), context: None };
+    let stretch = Stretch { partition: 4095, after: None, until: Some(key.clone()) };
+    vec![
+        Message::Hello { host: "127.0.0.1".into(), port: 12_004 },
+        Message::Welcome,
+        Message::RingWanted,
+        Message::Ring("{}".into()),
+        Message::Forward { id: 1, epoch: 2, left_ms: 3, op: KeyOp::Write(write), terms: Terms::default() },
+        Message::Forwarded { id: 1, outcome: Outcome::Found(found), nodes: vec![NodeName(3)] },
+        Message::Forwarded { id: 1, outcome: Outcome::Failed(failure.clone()), nodes: vec![] },
+        Message::Replicate { id: 1, epoch: 2, key: key.clone(), siblings: siblings(), request: 0 },
+        Message::Replicated { id: u64::MAX },
+        Message::Fetch {
+            id: 1,
+            epoch: 2,
+            purpose: Purpose::Handover,
+            stretch,
+            known: vec![(1, 2), (u64::MAX, 0)],
+            bytes_max: 65_536,
+        },
+        Message::Fetched { id: 1, records: vec![(key.clone(), siblings())], next: Some(key.clone()) },
+        Message::Surrender { epoch: 1, partition: 2 },
+        Message::Released { epoch: 1, partition: 2 },
+        Message::Inspect { id: 1, key },
+        Message::Inspected { id: 1, siblings: siblings() },
+        Message::Refused { id: 1, epoch: 2 },
+        Message::Failed { id: 1, failure },
+    ]
+}
+
+fn frame(message: Message) -> Frame {
+    Frame { cluster: ClusterId(7), from: NodeName(65_535), message }
+}
+
+#[test]
+fn every_message_is_read_back_as_written() {
+    for message in messages() {
+        let frame = frame(message);
+        assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
+    }
+}
+
+#[test]
+fn cut_frames_and_other_versions_are_refused() {
+    assert_eq!(Frame::decode(&[]), Err(FrameError::Empty));
+    for message in messages() {
+        let mut bytes = frame(message).encode();
+        for end in 1..bytes.len().min(200) {
+            assert!(Frame::decode(&bytes[..end]).is_err());
+        }
+        bytes[0] = 2;
+        assert_eq!(Frame::decode(&bytes), Err(FrameError::Version(2)));
+    }
+}
+
+#[test]
+fn a_put_costs_a_few_dozen_bytes_beside_key_and_value() {
+    let dot = Dot { actor: Actor { id: u128::MAX, node: NodeName(1) }, counter: 1_000_000 };
+    let content = Content::Json(Arc::from(vec![b'7'; 64]));
+    let mut siblings = Siblings::default();
+    siblings.write(None, Version { dot, stamp: Stamp(1 << 56), request: 0, contextual: false, content });
+    let key = Key::new("0123456789abcdef").unwrap();
+    let bytes = frame(Message::Replicate { id: 1000, epoch: 9, key, siblings, request: 0 }).encode();
+    assert!(bytes.len() <= 64 + 16 + 112, "{} bytes", bytes.len());
+}
+
+proptest! {
+    #[test]
+    fn flipped_bits_never_panic(at in any::<prop::sample::Index>(), bit in 0..8u8, which in any::<prop::sample::Index>()) {
+        let all = messages();
+        let mut bytes = frame(all[which.index(all.len())].clone()).encode();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        let _ = Frame::decode(&bytes);
+    }
+}

@@ -1,0 +1,427 @@
+//! The orchestrator's decisions: a machine that is told what Consul and the nodes say, and answers what to do.
+//!
+//! It commands nobody. It writes rings, and nodes act on rings alone. All that must survive it stands in the ring,
+//! so it may be killed at any moment: the next one reads the ring and goes on. After every event it looks at all it
+//! knows and does the first thing that is due:
+//!
+//! ```text
+//!   no lock ─► take it        ring gone ─► found or restore        change ended ─► forget its signal, answer
+//!   change runs ─► next phase, or take it back        signal waits ─► launch, ask everybody, begin
+//! ```
+
+mod negotiation;
+mod progress;
+mod signal;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use self::negotiation::Negotiation;
+pub use self::progress::{Report, Standing, parties, standing};
+pub use self::signal::{MODE, Signal, SignalError, Wanted};
+use super::plan::{self, Founding};
+use super::{Kind, Node, Outcome, Ring, SignalId, Verdict};
+use crate::name::NodeName;
+use crate::time::Now;
+
+/// A node as Consul's catalog shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// What it registered; the incarnation is 0.
+    pub node: Node,
+    /// Whether its checks pass.
+    pub healthy: bool,
+}
+
+/// What the machine is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The ring's key, read consistently: `None` where it is absent. The index is 0 then.
+    Ring(Option<Arc<Ring>>, u64),
+    /// All signals.
+    Signals(Vec<Signal>),
+    /// `cluster_size`, where it is set and valid.
+    Size(Option<u16>),
+    /// All nodes in the catalog.
+    Candidates(Vec<Candidate>),
+    /// Whether the lock is held.
+    Lock(bool),
+    /// A node's answer to [`Action::Survey`]; `None` is silence. The ring comes where it was asked for.
+    Report(NodeName, Option<(Report, Option<Arc<Ring>>)>),
+    /// A node's answer to [`Action::Ask`]: its reason for a no, or silence as one.
+    Consent(NodeName, u64, Result<(), String>),
+    /// How the last [`Action::Write`] ended: false where somebody was faster. A fresh [`Event::Ring`] came before.
+    Written(bool),
+    /// Time passes.
+    Tick,
+}
+
+/// What the machine wants done. Every action but the first four changes something that others see.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Try for the lock.
+    Lock,
+    /// Give it back.
+    Unlock,
+    /// Ask a node how it stands, with its ring or without.
+    Survey(NodeName, bool),
+    /// Ask a node whether this change may begin; the token comes back with the answer.
+    Ask(NodeName, u64, Question),
+    /// Start a node's process.
+    Launch(NodeName),
+    /// Replace the ring of this ModifyIndex.
+    Write(Arc<Ring>, u64),
+    /// Delete a signal, if it still has this index.
+    Forget(SignalId),
+    /// Write a signal's result.
+    Answer(Outcome),
+    /// End a node's process that was launched for nothing.
+    Stop(NodeName),
+}
+
+/// The steps of a change as others see them: where an orchestrator may die and another must go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Step {
+    Launch,
+    Ask,
+    Copy,
+    Forget,
+    Both,
+    Switch,
+    Done,
+    Answer,
+}
+
+impl Step {
+    /// Every step, in order.
+    pub const ALL: [Step; 8] = [
+        Step::Launch,
+        Step::Ask,
+        Step::Copy,
+        Step::Forget,
+        Step::Both,
+        Step::Switch,
+        Step::Done,
+        Step::Answer,
+    ];
+}
+
+impl Action {
+    /// The step of a change that this action takes, if it takes one.
+    pub fn step(&self) -> Option<Step> {
+        use super::Phase;
+        Some(match self {
+            Action::Lock | Action::Unlock | Action::Survey(..) | Action::Stop(_) => return None,
+            Action::Launch(_) => Step::Launch,
+            Action::Ask(..) => Step::Ask,
+            Action::Forget(_) => Step::Forget,
+            Action::Answer(_) => Step::Answer,
+            Action::Write(ring, _) => match ring.change.as_ref().map(|c| c.phase) {
+                Some(Phase::Copy) => Step::Copy,
+                Some(Phase::Both) => Step::Both,
+                Some(Phase::Switch) => Step::Switch,
+                None => Step::Done,
+            },
+        })
+    }
+}
+
+/// What a node is asked before a change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    /// The change.
+    pub kind: Kind,
+    /// The epoch that the plan starts from.
+    pub base: u64,
+    /// Whom a newcomer must reach; empty for all others.
+    pub reach: Vec<Node>,
+}
+
+/// What an orchestrator may do on its machine.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What a cluster is founded with.
+    pub founding: Founding,
+    /// The nodes it may launch; `None`: any.
+    pub launches: Option<Vec<NodeName>>,
+    /// Seed of the random pauses.
+    pub seed: u64,
+}
+
+/// How often nodes are asked how they stand, in milliseconds: in a change, and in quiet times.
+const SURVEY_MS: (u64, u64) = (50, 1000);
+/// A change that makes no progress for this long is taken back, where it still can be.
+const STALLED_MS: u64 = 60_000;
+
+/// The machine.
+#[derive(Debug)]
+pub struct Orchestrator {
+    config: Config,
+    locked: bool,
+    ring: Option<Arc<Ring>>,
+    ring_index: u64,
+    /// Nothing is known of the ring before its key was read once.
+    ring_read: bool,
+    writing: bool,
+    signals: Vec<Signal>,
+    size: Option<u16>,
+    candidates: BTreeMap<NodeName, Candidate>,
+    reports: BTreeMap<NodeName, Report>,
+    held: BTreeMap<NodeName, Arc<Ring>>,
+    surveyed: BTreeMap<NodeName, bool>,
+    survey_due: u64,
+    lock_due: u64,
+    negotiation: Option<Negotiation>,
+    /// The reports that were seen when progress was last made, and when that was.
+    progress: (u64, u64),
+    answered: Option<SignalId>,
+    random: u64,
+    tokens: u64,
+}
+
+impl Orchestrator {
+    /// A machine that knows nothing yet.
+    pub fn new(config: Config) -> Orchestrator {
+        let random = config.seed;
+        Orchestrator {
+            config,
+            locked: false,
+            ring: None,
+            ring_index: 0,
+            ring_read: false,
+            writing: false,
+            signals: Vec::new(),
+            size: None,
+            candidates: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            held: BTreeMap::new(),
+            surveyed: BTreeMap::new(),
+            survey_due: 0,
+            lock_due: 0,
+            negotiation: None,
+            progress: (0, 0),
+            answered: None,
+            random,
+            tokens: 0,
+        }
+    }
+
+    /// The ring as last read from Consul.
+    pub fn ring(&self) -> Option<&Arc<Ring>> {
+        self.ring.as_ref()
+    }
+
+    /// Takes an event and says what to do.
+    pub fn step(&mut self, now: Now, event: Event) -> Vec<Action> {
+        self.learn(event);
+        let mut actions = Vec::new();
+        if self.ring_read && !self.writing {
+            self.decide(now, &mut actions);
+        }
+        actions
+    }
+
+    fn learn(&mut self, event: Event) {
+        match event {
+            Event::Ring(ring, index) => {
+                if self.ring.as_ref().map(|r| r.epoch) != ring.as_ref().map(|r| r.epoch) {
+                    self.negotiation = None;
+                    self.reports.clear();
+                }
+                (self.ring, self.ring_index, self.ring_read) = (ring, index, true);
+            }
+            Event::Signals(mut signals) => {
+                signals.sort_by_key(|s| s.id.index);
+                self.signals = signals;
+            }
+            Event::Size(size) => self.size = size,
+            Event::Candidates(candidates) => {
+                self.candidates = candidates.into_iter().map(|c| (c.node.name, c)).collect();
+            }
+            Event::Lock(held) => {
+                self.locked = held;
+                self.writing &= held;
+                if !held {
+                    self.negotiation = None;
+                }
+            }
+            Event::Report(node, answer) => {
+                self.surveyed.insert(node, answer.is_some());
+                self.held.remove(&node);
+                match answer {
+                    Some((report, ring)) => {
+                        self.reports.insert(node, report);
+                        self.held.extend(ring.map(|r| (node, r)));
+                    }
+                    None => drop(self.reports.remove(&node)),
+                }
+            }
+            Event::Consent(node, token, answer) => {
+                if let Some(negotiation) = &mut self.negotiation {
+                    negotiation.heard(node, token, answer);
+                }
+            }
+            Event::Written(_) => self.writing = false,
+            Event::Tick => {}
+        }
+    }
+
+    fn decide(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if !self.has_work() {
+            self.negotiation = None;
+            if self.locked {
+                actions.push(Action::Unlock);
+            }
+            return;
+        }
+        if !self.locked {
+            if now.mono_us >= self.lock_due {
+                self.lock_due = now.after_ms(500 + self.random_below(500));
+                actions.push(Action::Lock);
+            }
+            return;
+        }
+        self.survey(now, actions);
+        match self.ring.clone() {
+            None => self.found_or_restore(actions),
+            Some(ring) if self.restore(Some(&ring), actions) => {}
+            Some(ring) if self.finish_last(&ring, actions) => {}
+            Some(ring) if ring.change.is_some() => self.drive(now, &ring, actions),
+            Some(ring) => self.negotiate(now, &ring, actions),
+        }
+    }
+
+    /// Whether there is anything for whoever holds the lock.
+    fn has_work(&self) -> bool {
+        let Some(ring) = &self.ring else { return true };
+        let unanswered = ring.last.as_ref().is_some_and(|last| self.answered.as_ref() != Some(&last.signal));
+        let mine = |s: &Signal| s.wanted().map_or(true, |w| self.can_serve(&w));
+        let ahead = self.held.values().any(|r| r.cluster_id == ring.cluster_id && r.epoch > ring.epoch);
+        ring.change.is_some() || unanswered || ahead || self.signals.iter().any(mine)
+    }
+
+    /// An add of a node that neither runs nor may be launched here is left to another launcher.
+    fn can_serve(&self, wanted: &Wanted) -> bool {
+        let Some(node) = wanted.kind.joins() else { return true };
+        let launches = self.config.launches.as_ref().is_none_or(|l| l.contains(&node));
+        let there = self.ring.as_ref().is_some_and(|r| r.node_named(node).is_some());
+        launches || there || wanted.host.is_some() || self.candidates.contains_key(&node)
+    }
+
+    fn survey(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if now.mono_us < self.survey_due {
+            return;
+        }
+        let changing = self.ring.as_ref().is_some_and(|r| r.change.is_some());
+        self.survey_due = now.after_ms(if changing { SURVEY_MS.0 } else { SURVEY_MS.1 });
+        let names: Vec<NodeName> = match &self.ring {
+            Some(ring) => ring.nodes.iter().map(|n| n.name).collect(),
+            None => self.candidates.keys().copied().collect(),
+        };
+        actions.extend(names.into_iter().map(|name| Action::Survey(name, !changing)));
+    }
+
+    /// Consul has no ring: nodes that hold one give it back; where none does, a cluster is founded.
+    fn found_or_restore(&mut self, actions: &mut Vec<Action>) {
+        if self.restore(None, actions) || !self.held.is_empty() {
+            return;
+        }
+        let Some(size) = self.size else { return };
+        let names: Vec<NodeName> = (0..size).map(NodeName).collect();
+        let ready = |n: &NodeName| {
+            self.candidates.get(n).is_some_and(|c| c.healthy) && self.surveyed.get(n) == Some(&true)
+        };
+        if !names.iter().all(ready) {
+            return;
+        }
+        let nodes = names.iter().map(|n| self.candidates[n].node.clone()).collect();
+        if let Ok(ring) = plan::found(&self.config.founding, nodes) {
+            self.write(ring, actions);
+        }
+    }
+
+    /// Where most nodes of a newer ring of this cluster hold it, Consul's was lost or set back: it is written again.
+    fn restore(&mut self, consul: Option<&Ring>, actions: &mut Vec<Action>) -> bool {
+        let of_this =
+            |r: &&Arc<Ring>| consul.is_none_or(|c| c.cluster_id == r.cluster_id && r.epoch > c.epoch);
+        let Some(newest) = self.held.values().filter(of_this).max_by_key(|r| r.epoch).cloned() else {
+            return false;
+        };
+        let holders = newest.nodes.iter().filter(|n| {
+            self.held
+                .get(&n.name)
+                .is_some_and(|r| r.epoch == newest.epoch && r.cluster_id == newest.cluster_id)
+        });
+        if holders.count() * 2 <= newest.nodes.len() {
+            return false;
+        }
+        self.write((*newest).clone(), actions);
+        true
+    }
+
+    /// The last change ended, but its signal may still stand and its result may not be written.
+    fn finish_last(&mut self, ring: &Ring, actions: &mut Vec<Action>) -> bool {
+        let Some(last) = ring.last.as_ref().filter(|l| self.answered.as_ref() != Some(&l.signal)) else {
+            return false;
+        };
+        self.forget(&last.signal, actions);
+        actions.push(Action::Answer(last.clone()));
+        self.answered = Some(last.signal.clone());
+        true
+    }
+
+    fn drive(&mut self, now: Now, ring: &Arc<Ring>, actions: &mut Vec<Action>) {
+        let change = ring.change.as_ref().expect("called with a change in progress");
+        self.forget(&change.signal, actions);
+        self.refuse_removal_of_newcomer(ring, change.kind, actions);
+        let sum: u64 = ring.epoch
+            + self
+                .reports
+                .values()
+                .map(|r| u64::from(r.copied + r.verified) + r.keys_moved + r.confirmed)
+                .sum::<u64>();
+        if self.progress.0 != sum {
+            self.progress = (sum, now.mono_us);
+        }
+        match standing(ring, &self.reports) {
+            Standing::Ready => self.write(ring.advanced(), actions),
+            Standing::Hopeless(why) => self.take_back(ring, &why, actions),
+            Standing::Waiting(why) if now.mono_us >= self.progress.1.saturating_add(STALLED_MS * 1000) => {
+                let why = format!("no progress for {} s: {}", STALLED_MS / 1000, why.join("; "));
+                self.take_back(ring, &why, actions);
+            }
+            Standing::Waiting(_) => {}
+        }
+    }
+
+    fn take_back(&mut self, ring: &Ring, why: &str, actions: &mut Vec<Action>) {
+        if let Some(before) = ring.aborted(why) {
+            self.write(before, actions);
+        }
+    }
+
+    fn write(&mut self, ring: Ring, actions: &mut Vec<Action>) {
+        self.writing = true;
+        actions.push(Action::Write(Arc::new(ring), self.ring_index));
+    }
+
+    fn forget(&mut self, signal: &SignalId, actions: &mut Vec<Action>) {
+        if let Some(at) = self.signals.iter().position(|s| s.id == *signal) {
+            self.signals.remove(at);
+            actions.push(Action::Forget(signal.clone()));
+        }
+    }
+
+    /// SplitMix64: pauses need to differ, no more.
+    fn random_below(&mut self, bound: u64) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % bound.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! Before a change: the newcomer is launched, every live node is asked, and whoever is told no tries again later.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Action, Kind, Orchestrator, Outcome, Question, Signal, SignalId, Verdict, Wanted, parties, plan,
+};
+use crate::name::NodeName;
+use crate::ring::plan::Refusal;
+use crate::ring::{Node, Ring};
+use crate::time::Now;
+
+/// How long a signal is tried before it is refused, in milliseconds.
+const PATIENCE_MS: u64 = 30_000;
+/// How long answers are awaited, in milliseconds: a newcomer needs time to reach everybody.
+const ANSWER_MS: u64 = 5_000;
+/// The pause after a first no, in milliseconds, doubled with each, and its bound; then half of it at random.
+const PAUSE_MS: (u64, u64) = (100, 5_000);
+
+/// The attempt to begin one change.
+#[derive(Debug)]
+pub(super) struct Negotiation {
+    signal: SignalId,
+    began_us: u64,
+    attempts: u32,
+    pub(super) stage: Stage,
+}
+
+/// Where the attempt stands.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// The newcomer was launched and has not registered.
+    Launching,
+    /// Answers come in; `None` is awaited.
+    Asking { token: u64, until_us: u64, answers: BTreeMap<NodeName, Option<Result<(), String>>> },
+    /// Told no; the next attempt starts then.
+    Pausing { until_us: u64 },
+}
+
+impl Negotiation {
+    pub(super) fn heard(&mut self, node: NodeName, token: u64, answer: Result<(), String>) {
+        if let Stage::Asking { token: asked, answers, .. } = &mut self.stage
+            && *asked == token
+            && let Some(slot) = answers.get_mut(&node)
+        {
+            *slot = Some(answer);
+        }
+    }
+}
+
+impl Orchestrator {
+    /// Takes the oldest signal a step further.
+    pub(super) fn negotiate(&mut self, now: Now, ring: &Ring, actions: &mut Vec<Action>) {
+        let Some(signal) = self.next_signal() else { return };
+        let wanted = match signal.wanted() {
+            Ok(wanted) => wanted,
+            Err(error) => return self.refuse(ring, &signal, signal.text(), error.to_string(), actions),
+        };
+        let op = wanted.kind.to_string();
+        if let Some(done) = nothing_to_do(ring, &signal, wanted.kind) {
+            return self.answer_at_once(&signal, done, actions);
+        }
+        if let Err(refusal) = check(ring, wanted.kind) {
+            return self.refuse(ring, &signal, op, refusal.to_string(), actions);
+        }
+        if self.negotiation.as_ref().is_none_or(|n| n.signal != signal.id) {
+            let stage = Stage::Pausing { until_us: 0 };
+            self.negotiation =
+                Some(Negotiation { signal: signal.id.clone(), began_us: now.mono_us, attempts: 0, stage });
+        }
+        if let Some(newcomer) = wanted.kind.joins()
+            && !self.candidates.get(&newcomer).is_some_and(|c| c.healthy)
+        {
+            return self.await_newcomer(now, ring, &signal, newcomer, actions);
+        }
+        let plan = match self.plan(ring, &signal, &wanted) {
+            Ok(plan) => plan,
+            Err(refusal) => return self.refuse(ring, &signal, op, refusal, actions),
+        };
+        self.consult(now, ring, &signal, plan, actions);
+    }
+
+    /// All signals wait for the change to end but this one, which would undo it as soon as it is done.
+    pub(super) fn refuse_removal_of_newcomer(
+        &mut self,
+        ring: &Ring,
+        running: Kind,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(newcomer) = running.joins() else { return };
+        let removal = Kind::Remove { node: newcomer };
+        let undoes = |s: &&Signal| s.wanted().is_ok_and(|w| w.kind == removal);
+        if let Some(signal) = self.signals.iter().find(undoes).cloned() {
+            let why = Refusal::BeingAdded(newcomer).to_string();
+            self.refuse(ring, &signal, removal.to_string(), why, actions);
+        }
+    }
+
+    fn next_signal(&self) -> Option<Signal> {
+        self.signals.iter().find(|s| s.wanted().map_or(true, |w| self.can_serve(&w))).cloned()
+    }
+
+    fn await_newcomer(
+        &mut self,
+        now: Now,
+        ring: &Ring,
+        signal: &Signal,
+        newcomer: NodeName,
+        actions: &mut Vec<Action>,
+    ) {
+        let negotiation = self.negotiation.as_mut().expect("begun by the caller");
+        if now.mono_us >= negotiation.began_us + PATIENCE_MS * 1000 {
+            let why = format!("{newcomer} did not become healthy within {} s", PATIENCE_MS / 1000);
+            return self.refuse(ring, signal, format!("add {newcomer}"), why, actions);
+        }
+        if !matches!(negotiation.stage, Stage::Launching) {
+            negotiation.stage = Stage::Launching;
+            // One that is registered and unwell is somebody's process already.
+            if !self.candidates.contains_key(&newcomer) {
+                actions.push(Action::Launch(newcomer));
+            }
+        }
+    }
+
+    /// The ring with which the change would begin, or why it cannot.
+    fn plan(&self, ring: &Ring, signal: &Signal, wanted: &Wanted) -> Result<Ring, String> {
+        let id = signal.id.clone();
+        let plan = match wanted.kind {
+            Kind::Add { node } => plan::add(ring, self.newcomer(node, wanted)?, id),
+            Kind::Remove { node } => plan::remove(ring, node, id),
+            Kind::Migrate { mode } => plan::migrate(ring, mode, id),
+        };
+        let plan = plan.map_err(|refusal| refusal.to_string())?;
+        let (givers, takers) = parties(&plan);
+        let suspects: Vec<String> =
+            givers.union(&takers).filter(|n| !self.healthy(**n)).map(|n| n.to_string()).collect();
+        if !suspects.is_empty() {
+            return Err(format!("{} would give or take data and cannot be reached", suspects.join(", ")));
+        }
+        Ok(plan)
+    }
+
+    fn newcomer(&self, name: NodeName, wanted: &Wanted) -> Result<Node, String> {
+        let found = &self.candidates[&name].node;
+        let elsewhere = wanted.host.as_ref().is_some_and(|h| *h != found.host)
+            || wanted.port.is_some_and(|p| p != found.ports.client);
+        if elsewhere {
+            return Err(format!(
+                "{name} is registered at {}:{}, not where the signal says",
+                found.host, found.ports.client
+            ));
+        }
+        let mut node = found.clone();
+        node.zone = wanted.zone.clone().unwrap_or(node.zone);
+        node.weight = wanted.weight.unwrap_or(node.weight);
+        Ok(node)
+    }
+
+    fn healthy(&self, name: NodeName) -> bool {
+        self.candidates.get(&name).is_some_and(|c| c.healthy)
+    }
+
+    fn consult(&mut self, now: Now, ring: &Ring, signal: &Signal, plan: Ring, actions: &mut Vec<Action>) {
+        let kind = plan.change.as_ref().expect("a plan has a change").kind;
+        let negotiation = self.negotiation.as_mut().expect("begun by the caller");
+        match &negotiation.stage {
+            Stage::Pausing { until_us } if now.mono_us < *until_us => {}
+            Stage::Pausing { .. } | Stage::Launching => self.ask_all(now, &plan, actions),
+            Stage::Asking { until_us, answers, .. } => {
+                let open = answers.values().any(Option::is_none);
+                if open && now.mono_us < *until_us {
+                    return;
+                }
+                let no = |(node, answer): (&NodeName, &Option<Result<(), String>>)| match answer {
+                    Some(Ok(())) => None,
+                    Some(Err(why)) => Some(format!("{node}: {why}")),
+                    None => Some(format!("{node} gave no answer within {} s", ANSWER_MS / 1000)),
+                };
+                let nos: Vec<String> = answers.iter().filter_map(no).collect();
+                if nos.is_empty() {
+                    self.negotiation = None;
+                    return self.write(plan, actions);
+                }
+                let why = nos.join("; ");
+                if now.mono_us >= negotiation.began_us + PATIENCE_MS * 1000 {
+                    return self.refuse(ring, signal, kind.to_string(), why, actions);
+                }
+                self.pause(now);
+            }
+        }
+    }
+
+    fn ask_all(&mut self, now: Now, plan: &Ring, actions: &mut Vec<Action>) {
+        let kind = plan.change.as_ref().expect("a plan has a change").kind;
+        let live: Vec<Node> = plan.nodes.iter().filter(|n| self.healthy(n.name)).cloned().collect();
+        self.tokens += 1;
+        let token = self.tokens;
+        let base = plan.epoch - 1;
+        for node in &live {
+            let joins = kind.joins() == Some(node.name);
+            let reach = live.iter().filter(|n| joins && n.name != node.name).cloned().collect();
+            actions.push(Action::Ask(node.name, token, Question { kind, base, reach }));
+        }
+        let negotiation = self.negotiation.as_mut().expect("begun by the caller");
+        let answers = live.iter().map(|n| (n.name, None)).collect();
+        negotiation.stage = Stage::Asking { token, until_us: now.after_ms(ANSWER_MS), answers };
+    }
+
+    fn pause(&mut self, now: Now) {
+        let attempts = self.negotiation.as_ref().map_or(0, |n| n.attempts);
+        let pause = (PAUSE_MS.0 << attempts.min(16)).min(PAUSE_MS.1);
+        let pause = pause / 2 + self.random_below(pause / 2 + 1);
+        let negotiation = self.negotiation.as_mut().expect("begun by the caller");
+        negotiation.attempts += 1;
+        negotiation.stage = Stage::Pausing { until_us: now.after_ms(pause) };
+    }
+
+    fn refuse(
+        &mut self,
+        ring: &Ring,
+        signal: &Signal,
+        op: String,
+        message: String,
+        actions: &mut Vec<Action>,
+    ) {
+        let launched = signal.wanted().ok().and_then(|w| w.kind.joins());
+        if let Some(newcomer) = launched.filter(|n| ring.node_named(*n).is_none()) {
+            actions.push(Action::Stop(newcomer));
+        }
+        let signal_id = signal.id.clone();
+        let outcome = Outcome {
+            op,
+            outcome: Verdict::Refused,
+            message,
+            epoch: ring.epoch,
+            moved: 0,
+            signal: signal_id,
+        };
+        self.answer_at_once(signal, outcome, actions);
+    }
+
+    /// Answers a signal that needs no change. The result goes first: a crash between the two repeats the answer.
+    fn answer_at_once(&mut self, signal: &Signal, outcome: Outcome, actions: &mut Vec<Action>) {
+        self.negotiation = None;
+        actions.push(Action::Answer(outcome));
+        self.forget(&signal.id, actions);
+    }
+}
+
+fn check(ring: &Ring, kind: Kind) -> Result<(), Refusal> {
+    match kind {
+        Kind::Add { node } => plan::check_add(ring, node),
+        Kind::Remove { node } => plan::check_remove(ring, node),
+        Kind::Migrate { .. } => Ok(()),
+    }
+}
+
+/// A migration to the mode that is there and was chosen: done already.
+fn nothing_to_do(ring: &Ring, signal: &Signal, kind: Kind) -> Option<Outcome> {
+    let Kind::Migrate { mode } = kind else { return None };
+    (ring.chosen && ring.strategy == mode).then(|| Outcome {
+        op: kind.to_string(),
+        outcome: Verdict::Done,
+        message: format!("the ring is {mode} already: nothing moved"),
+        epoch: ring.epoch,
+        moved: 0,
+        signal: signal.id.clone(),
+    })
+}

@@ -1,0 +1,184 @@
+//! Versions: what a key's value was, who wrote it, and what it superseded.
+//!
+//! A *dot* (actor, counter) names one write. A key's state is a set of *siblings*, each with its dot, and a *clock*
+//! that says which dots the state has seen. A version that is seen but absent was superseded; one that is absent
+//! and unseen is news. That is all that a merge needs, and it makes the merge a join: commutative, associative,
+//! idempotent (Almeida et al., *Scalable and Accurate Causality Tracking for Eventually Consistent Stores*, 2014).
+//!
+//! ```text
+//!   replica A  clock {x:2}      {x2 "b"}          x2 superseded x1, so A drops x1;
+//!   replica B  clock {x:1,y:1}  {x1 "a", y1 "c"}  y1 is news to A, so it stays beside x2
+//!   join       clock {x:2,y:1}  {x2 "b", y1 "c"}
+//! ```
+//!
+//! Replicas exchange the whole state of a key, never a lone version; this is what lets one counter per actor stand
+//! for everything below it, though counters run over the node and not over the key.
+//!
+//! Versions written without a context obey one more rule: of several that are concurrent only the one with the
+//! highest stamp is shown (the actor breaks ties). It is a rule of the view, [`Siblings::visible`], and not of the
+//! join, so that the join keeps its laws.
+
+mod actor;
+mod bytes;
+mod context;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use crate::time::Stamp;
+pub use actor::{Actor, ActorError, Clock, Dot};
+pub use context::{CONTEXT_ENTRIES_MAX, Context, ContextError, Foreign};
+
+/// What a version holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Content {
+    /// The JSON text that was sent, byte for byte.
+    Json(#[serde(with = "bytes")] Arc<[u8]>),
+    /// Raw bytes, sent as a second frame.
+    Binary(#[serde(with = "bytes")] Arc<[u8]>),
+    /// Deleted here.
+    Tombstone,
+}
+
+impl Content {
+    /// The bytes held; none for a tombstone.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Content::Json(bytes) | Content::Binary(bytes) => bytes,
+            Content::Tombstone => &[],
+        }
+    }
+
+    /// Whether a delete wrote it.
+    pub fn is_tombstone(&self) -> bool {
+        matches!(self, Content::Tombstone)
+    }
+}
+
+/// One write.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Version {
+    /// Its name, unique in the cluster for ever.
+    pub dot: Dot,
+    /// Orders versions written without a context.
+    pub stamp: Stamp,
+    /// Hash of the request id that wrote it, 0 where there was none: two siblings with the same one are one.
+    pub request: u64,
+    /// Written with a context: then it is superseded only by a context that covers it.
+    pub contextual: bool,
+    /// The value, or a tombstone.
+    pub content: Content,
+}
+
+/// All that a replica holds of one key. The default is "never heard of it".
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Siblings {
+    /// Every dot that this state has seen: present below, or superseded.
+    pub clock: Clock,
+    /// The versions that nothing seen supersedes, sorted by dot.
+    pub versions: SmallVec<[Version; 1]>,
+    /// Entries of contexts that no actor of ours made: kept, and covering nothing.
+    pub foreign: Foreign,
+}
+
+impl Siblings {
+    /// Nothing is known of the key.
+    pub fn is_empty(&self) -> bool {
+        self.clock.is_empty() && self.versions.is_empty()
+    }
+
+    /// The highest stamp held, which the next write must pass.
+    pub fn stamp_max(&self) -> Stamp {
+        self.versions.iter().map(|v| v.stamp).max().unwrap_or_default()
+    }
+
+    /// Applies a write whose dot is new. Without a context it supersedes all that is held; with one, what that covers.
+    pub fn write(&mut self, context: Option<&Context>, version: Version) {
+        match context {
+            None => self.versions.clear(),
+            Some(context) => {
+                self.versions.retain(|held| !context.clock.covers(held.dot));
+                self.clock.join(&context.clock);
+                self.foreign.join(&context.foreign);
+            }
+        }
+        self.clock.see(version.dot);
+        let at = self.versions.partition_point(|held| held.dot < version.dot);
+        self.versions.insert(at, version);
+    }
+
+    /// Joins another replica's state of the same key into this one. Returns whether anything changed.
+    pub fn join(&mut self, other: &Siblings) -> bool {
+        if self == other {
+            return false;
+        }
+        if self.is_empty() {
+            *self = other.clone();
+            return true;
+        }
+        let before = (self.versions.len(), self.clock.clone(), self.foreign.clone());
+        let news: SmallVec<[&Version; 1]> =
+            other.versions.iter().filter(|v| !self.clock.covers(v.dot)).collect();
+        self.versions
+            .retain(|held| !other.clock.covers(held.dot) || other.versions.iter().any(|v| v.dot == held.dot));
+        let gained = !news.is_empty();
+        self.versions.extend(news.into_iter().cloned());
+        self.versions.sort_unstable_by_key(|v| v.dot);
+        self.clock.join(&other.clock);
+        self.foreign.join(&other.foreign);
+        gained || before != (self.versions.len(), self.clock.clone(), self.foreign.clone())
+    }
+
+    /// The versions a reader sees, tombstones included, newest first: all written with a context, and of those
+    /// written without one the highest stamp. Two with the same request are one.
+    pub fn visible(&self) -> SmallVec<[&Version; 1]> {
+        if let [only] = self.versions.as_slice() {
+            return SmallVec::from_iter([only]);
+        }
+        let mut all: SmallVec<[&Version; 1]> = self.versions.iter().collect();
+        all.sort_unstable_by_key(|v| std::cmp::Reverse((v.stamp, v.dot)));
+        let mut plain_seen = false;
+        let mut requests: SmallVec<[u64; 4]> = SmallVec::new();
+        all.retain(|v| {
+            let superseded = !v.contextual && std::mem::replace(&mut plain_seen, true);
+            let repeated = v.request != 0 && requests.contains(&v.request);
+            requests.push(v.request);
+            !superseded && !repeated
+        });
+        all
+    }
+
+    /// The values a reader sees, newest first: [`Siblings::visible`] without tombstones.
+    pub fn values(&self) -> SmallVec<[&Version; 1]> {
+        let mut seen = self.visible();
+        seen.retain(|v| !v.content.is_tombstone());
+        seen
+    }
+
+    /// The version that a request wrote, where it is still held.
+    pub fn of_request(&self, request: u64) -> Option<&Version> {
+        self.versions.iter().find(|v| request != 0 && v.request == request)
+    }
+
+    /// A hash of the whole state: replicas whose digests are equal hold the same. XXH3-64 over the clock's and the
+    /// versions' dots; a dot names its content, so that needs no reading.
+    pub fn digest(&self) -> u64 {
+        let mut bytes: SmallVec<[u8; 64]> = SmallVec::new();
+        for dot in self.clock.entries().iter().copied().chain(self.versions.iter().map(|v| v.dot)) {
+            bytes.extend_from_slice(&dot.actor.id.to_le_bytes());
+            bytes.extend_from_slice(&dot.counter.to_le_bytes());
+        }
+        bytes.push(self.versions.len() as u8);
+        crate::key::hash(&bytes)
+    }
+
+    /// What a client sends back to settle what it was shown.
+    pub fn context(&self) -> Context {
+        Context { clock: self.clock.clone(), foreign: self.foreign.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
