@@ -18,13 +18,17 @@ pub const CONTEXT_ENTRIES_MAX: usize = 1024;
 /// The largest counter that every JSON reader holds exactly: 2^53 − 1.
 const COUNTER_MAX: u64 = (1 << 53) - 1;
 
-/// Entries of other systems' clocks: (name, counter), sorted by name.
+/// A name that is no actor of ours, and its counter.
+type ForeignEntry = (Box<str>, u64);
+
+/// Entries of other systems' clocks, sorted by name. Boxed, for almost no key has any.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct Foreign(Option<Box<Vec<(Box<str>, u64)>>>);
+#[allow(clippy::box_collection)]
+pub struct Foreign(Option<Box<Vec<ForeignEntry>>>);
 
 impl Foreign {
     /// The entries, sorted by name.
-    pub fn entries(&self) -> &[(Box<str>, u64)] {
+    pub fn entries(&self) -> &[ForeignEntry] {
         self.0.as_deref().map_or(&[], Vec::as_slice)
     }
 
