@@ -32,18 +32,21 @@ enum Price {
 impl Draft<'_> {
     /// Walks all chains that hand on only cells that are new to their owners.
     pub(super) fn chain_fresh(&mut self) {
-        while let Some(path) =
-            self.shortest(&self.seats(Draft::exceeds), &self.seats(Draft::lacks), &[Price::Fresh])
-        {
-            self.walk(&path);
+        let mut rows_of = self.rows_by_owner(|row, owner| self.is_fresh(row, owner));
+        let ends = |draft: &Self| (draft.seats(Draft::exceeds), draft.seats(Draft::lacks));
+        while let Some(path) = self.shortest(ends(self), &rows_of, &[Price::Fresh]) {
+            self.walk(&path, &mut rows_of);
         }
     }
 
     /// Walks chains until no seat strays from its share.
     pub(super) fn chain(&mut self) {
-        while let Some((from, to)) = self.ends() {
-            let path = self.shortest(&from, &to, &[Price::Free, Price::Any]);
-            self.walk(&path.expect("a table that meets all targets exists, so a path leads towards it"));
+        let mut rows_of = self.rows_by_owner(|_, _| true);
+        while let Some(ends) = self.ends() {
+            let path = self
+                .shortest(ends, &rows_of, &[Price::Free, Price::Any])
+                .expect("a table that meets all targets exists, so a path leads towards it");
+            self.walk(&path, &mut rows_of);
         }
     }
 
@@ -57,18 +60,35 @@ impl Draft<'_> {
         (!too_empty.is_empty()).then(|| (self.seats(Draft::exceeds), too_empty))
     }
 
+    /// For each seat, the rows that hold it, as far as they are picked.
+    fn rows_by_owner(&self, pick: impl Fn(usize, SeatIndex) -> bool) -> Vec<Vec<usize>> {
+        let mut rows_of = vec![Vec::new(); self.load.len()];
+        for (row, owners) in self.rows.iter().enumerate() {
+            for owner in owners.iter().filter(|owner| pick(row, **owner)) {
+                rows_of[usize::from(*owner)].push(row);
+            }
+        }
+        rows_of
+    }
+
     fn seats(&self, pick: impl Fn(&Self, SeatIndex) -> bool) -> Vec<SeatIndex> {
         (0..self.load.len()).map(|seat| seat as SeatIndex).filter(|seat| pick(self, *seat)).collect()
     }
 
-    /// The arrows of a shortest path, the last one first: breadth first from all of `from` at once. Of arrows between
-    /// the same two seats it takes those of an earlier price.
-    fn shortest(&self, from: &[SeatIndex], to: &[SeatIndex], prices: &[Price]) -> Option<Vec<Arrow>> {
+    /// The arrows of a shortest path from any of the first seats to any of the second, the last arrow first: breadth
+    /// first. Of arrows between the same two seats it takes one of an earlier price.
+    fn shortest(
+        &self,
+        (from, to): (Vec<SeatIndex>, Vec<SeatIndex>),
+        rows_of: &[Vec<usize>],
+        prices: &[Price],
+    ) -> Option<Vec<Arrow>> {
         let mut unseen = self.seats(|_, seat| !from.contains(&seat));
         let mut arrow_to: Vec<Option<Arrow>> = vec![None; self.load.len()];
-        let mut queue = VecDeque::from(from.to_vec());
+        let mut queue = VecDeque::from(from);
         while let Some(giver) = queue.pop_front() {
-            for arrow in prices.iter().flat_map(|price| self.arrows(giver, *price, &mut unseen)) {
+            let rows = &rows_of[usize::from(giver)];
+            for arrow in prices.iter().flat_map(|price| self.arrows(giver, rows, *price, &mut unseen)) {
                 arrow_to[usize::from(arrow.taker)] = Some(arrow);
                 queue.push_back(arrow.taker);
             }
@@ -80,12 +100,17 @@ impl Draft<'_> {
         None
     }
 
-    /// One arrow to each unseen seat that `giver` has one to; those seats are seen then.
-    fn arrows(&self, giver: SeatIndex, price: Price, unseen: &mut Vec<SeatIndex>) -> Vec<Arrow> {
+    /// One arrow to each unseen seat that `giver` has one to in its `rows`; those seats are seen then.
+    fn arrows(
+        &self,
+        giver: SeatIndex,
+        rows: &[usize],
+        price: Price,
+        unseen: &mut Vec<SeatIndex>,
+    ) -> Vec<Arrow> {
         let mut arrows = Vec::new();
-        for (row, owners) in self.rows.iter().enumerate() {
-            let Some(at) = owners.iter().position(|owner| *owner == giver) else { continue };
-            let fresh = self.is_fresh(row, giver);
+        for &row in rows {
+            let (at, fresh) = (self.place(row, giver), self.is_fresh(row, giver));
             unseen.retain(|taker| {
                 let affordable = match price {
                     Price::Fresh => fresh,
@@ -105,10 +130,15 @@ impl Draft<'_> {
         arrows
     }
 
-    fn walk(&mut self, path: &[Arrow]) {
+    fn walk(&mut self, path: &[Arrow], rows_of: &mut [Vec<usize>]) {
         for Arrow { giver, taker, row } in path {
-            let at = self.rows[*row].iter().position(|owner| owner == giver);
-            self.hand(*row, at.expect("each row of a shortest path holds its giver"), *taker);
+            self.hand(*row, self.place(*row, *giver), *taker);
+            rows_of[usize::from(*giver)].retain(|other| other != row);
+            rows_of[usize::from(*taker)].push(*row);
         }
+    }
+
+    fn place(&self, row: usize, owner: SeatIndex) -> usize {
+        self.rows[row].iter().position(|other| *other == owner).expect("the row was found by this owner")
     }
 }

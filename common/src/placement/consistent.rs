@@ -5,9 +5,9 @@
 
 use twox_hash::XxHash3_64;
 
-use super::order::start;
 use super::roster::{Roster, SeatIndex};
 use super::{NODES_MAX, WEIGHT_DEFAULT};
+use crate::key::first_hash;
 
 /// Virtual nodes of a node of [`WEIGHT_DEFAULT`]: as many as libketama made popular. Loads differ by about
 /// 1/√160 = 8 % before balancing.
@@ -22,7 +22,7 @@ pub(super) struct Ring {
 impl Ring {
     pub fn new(roster: &Roster) -> Ring {
         let mut points = Vec::new();
-        for (seat, node) in (0..).zip(&roster.seats) {
+        for (seat, node) in (0..=SeatIndex::MAX).zip(&roster.seats) {
             let count = (u64::from(node.weight) * POINTS).div_ceil(u64::from(WEIGHT_DEFAULT));
             points.extend((0..count).map(|nth| (place(node.seed, nth), seat)));
         }
@@ -47,7 +47,7 @@ impl Ring {
         let mut orders = vec![0; partitions as usize * self.seats];
         let mut ahead = self.points.len();
         for (partition, row) in (0..partitions).zip(orders.chunks_exact_mut(self.seats)).rev() {
-            let from = start(partition, partitions);
+            let from = first_hash(partition, partitions);
             while ahead > 0 && self.points[ahead - 1].0 >= from {
                 ahead -= 1;
                 bring_to_front(&mut order, self.points[ahead].1);

@@ -1,5 +1,6 @@
 //! A table in the making: rows of owners that lose and gain until every seat has its target.
 
+use super::NODES_MAX;
 use super::lead;
 use super::order::Orders;
 use super::roster::{Roster, SeatIndex};
@@ -76,11 +77,15 @@ impl<'a> Draft<'a> {
 
     /// Whether a row may hold these owners, given that all are distinct: at most so many in zones that others of
     /// them stand in that a full row still has as many zones as it can.
-    fn allows(&self, owners: impl Iterator<Item = SeatIndex> + Clone) -> bool {
-        let mut rest = owners.clone();
+    fn allows(&self, owners: impl Iterator<Item = SeatIndex>) -> bool {
+        // A bit a zone, for this is asked more often than anything else.
+        let mut zones = [0u64; NODES_MAX / 64];
         let doubles = owners.filter(|owner| {
-            rest.next();
-            rest.clone().any(|other| self.roster.zone(other) == self.roster.zone(*owner))
+            let zone = usize::from(self.roster.zone(*owner));
+            let (word, bit) = (&mut zones[zone / 64], 1 << (zone % 64));
+            let double = *word & bit != 0;
+            *word |= bit;
+            double
         });
         doubles.count() <= self.rule.doubles
     }

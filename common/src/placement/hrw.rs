@@ -29,7 +29,7 @@ pub(super) fn orders(roster: &Roster, partitions: u32) -> Vec<SeatIndex> {
 /// Scores are positive, and the bits of positive floats sort as the floats do.
 fn rank(roster: &Roster, partition: u32, scores: &mut Vec<(Reverse<u64>, SeatIndex)>) {
     scores.clear();
-    let scored = (0..).zip(&roster.seats);
+    let scored = (0..=SeatIndex::MAX).zip(&roster.seats);
     scores.extend(
         scored.map(|(seat, node)| (Reverse(score(node.seed, node.weight, partition).to_bits()), seat)),
     );

@@ -4,6 +4,7 @@ use super::consistent::Ring;
 use super::hrw;
 use super::roster::{Roster, SeatIndex};
 use super::{Member, NodeIndex, Strategy};
+use crate::key::first_hash;
 
 /// What gave a node its place in a partition's order.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -30,7 +31,7 @@ pub fn preference(strategy: Strategy, members: &[Member], partition: u32, partit
     let member = |seat: SeatIndex| roster.seats[usize::from(seat)].member;
     match strategy {
         Strategy::Consistent => Ring::new(&roster)
-            .walk(start(partition, partitions))
+            .walk(first_hash(partition, partitions))
             .map(|(position, seat)| Preferred { node: member(seat), standing: Standing::Position(position) })
             .collect(),
         Strategy::Hrw => hrw::ranked(&roster, partition)
@@ -64,11 +65,6 @@ fn spread_by<Z: PartialEq>(order: &[u8], zone: impl Fn(u8) -> Z, width: usize) -
         }
     }
     owners
-}
-
-/// The first hash of a partition: where on the ring it stands.
-pub(super) fn start(partition: u32, partitions: u32) -> u64 {
-    u64::from(partition) << (64 - partitions.trailing_zeros())
 }
 
 /// The orders of all partitions, as seats.
