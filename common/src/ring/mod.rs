@@ -29,7 +29,7 @@ use smallvec::SmallVec;
 pub use self::change::{Change, Kind, Outcome, Phase, SignalId, Verdict};
 pub use self::json::{FORMAT, RING_BYTES_MAX, RingError};
 use crate::name::{NodeName, Ports};
-use crate::placement::{NodeIndex, Strategy, Table};
+use crate::placement::{self, NodeIndex, Preferred, Strategy, Table};
 
 /// The most nodes a ring can have: owners are kept as one byte.
 pub const NODES_MAX: usize = 256;
@@ -121,6 +121,17 @@ impl Ring {
     /// The nodes that reads of a partition ask, the coordinator first.
     pub fn readers(&self, partition: u32) -> &[NodeIndex] {
         self.read_table().owners(partition)
+    }
+
+    /// The strategy's own order for a partition, before balance.
+    pub fn preference(&self, partition: u32) -> Vec<Preferred> {
+        placement::preference(self.strategy, &plan::members(&self.nodes, None), partition, self.partitions)
+    }
+
+    /// The owners that the strategy alone would give a partition.
+    pub fn unbalanced_owners(&self, partition: u32) -> Vec<NodeIndex> {
+        let order: Vec<NodeIndex> = self.preference(partition).iter().map(|p| p.node).collect();
+        placement::spread(&order, &plan::members(&self.nodes, None), self.owners.width())
     }
 
     /// Whether the partition's owners differ between now and the change's end.

@@ -154,7 +154,7 @@ fn begin(mut ring: Ring, kind: Kind, signal: SignalId) -> Result<Ring, Refusal> 
 }
 
 /// The nodes as placement sees them; `leaving` takes no partitions.
-fn members(nodes: &[Node], leaving: Option<NodeName>) -> Vec<Member> {
+pub(super) fn members(nodes: &[Node], leaving: Option<NodeName>) -> Vec<Member> {
     let weight = |n: &Node| if Some(n.name) == leaving { 0 } else { n.weight };
     nodes
         .iter()

@@ -13,7 +13,7 @@ mod negotiation;
 mod progress;
 mod signal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use self::negotiation::Negotiation;
@@ -67,7 +67,7 @@ pub enum Action {
     Survey(NodeName, bool),
     /// Ask a node whether this change may begin; the token comes back with the answer.
     Ask(NodeName, u64, Question),
-    /// Start a node's process.
+    /// Start a node's process here, unless it runs already.
     Launch(NodeName),
     /// Replace the ring of this ModifyIndex.
     Write(Arc<Ring>, u64),
@@ -121,7 +121,9 @@ impl Action {
                 Some(Phase::Copy) => Step::Copy,
                 Some(Phase::Both) => Step::Both,
                 Some(Phase::Switch) => Step::Switch,
-                None => Step::Done,
+                None if ring.last.is_some() => Step::Done,
+                // Founding a cluster is no change.
+                None => return None,
             },
         })
     }
@@ -161,23 +163,32 @@ pub struct Orchestrator {
     locked: bool,
     ring: Option<Arc<Ring>>,
     ring_index: u64,
-    /// Nothing is known of the ring before its key was read once.
-    ring_read: bool,
+    read: Read,
     writing: bool,
     signals: Vec<Signal>,
     size: Option<u16>,
     candidates: BTreeMap<NodeName, Candidate>,
     reports: BTreeMap<NodeName, Report>,
+    /// Rings that nodes gave us, where Consul's is gone or older.
     held: BTreeMap<NodeName, Arc<Ring>>,
-    surveyed: BTreeMap<NodeName, bool>,
     survey_due: u64,
     lock_due: u64,
     negotiation: Option<Negotiation>,
-    /// The reports that were seen when progress was last made, and when that was.
-    progress: (u64, u64),
+    /// The sum of the reports when progress was last made, and when that was.
+    progress: Option<(u64, u64)>,
     answered: Option<SignalId>,
+    /// Signals that were served and may be seen once more, by a read from before their deletion.
+    forgotten: BTreeSet<SignalId>,
     random: u64,
     tokens: u64,
+}
+
+/// What was read at least once: nothing is decided on half a view.
+#[derive(Clone, Copy, Debug, Default)]
+struct Read {
+    ring: bool,
+    signals: bool,
+    candidates: bool,
 }
 
 impl Orchestrator {
@@ -189,19 +200,19 @@ impl Orchestrator {
             locked: false,
             ring: None,
             ring_index: 0,
-            ring_read: false,
+            read: Read::default(),
             writing: false,
             signals: Vec::new(),
             size: None,
             candidates: BTreeMap::new(),
             reports: BTreeMap::new(),
             held: BTreeMap::new(),
-            surveyed: BTreeMap::new(),
             survey_due: 0,
             lock_due: 0,
             negotiation: None,
-            progress: (0, 0),
+            progress: None,
             answered: None,
+            forgotten: BTreeSet::new(),
             random,
             tokens: 0,
         }
@@ -216,7 +227,8 @@ impl Orchestrator {
     pub fn step(&mut self, now: Now, event: Event) -> Vec<Action> {
         self.learn(event);
         let mut actions = Vec::new();
-        if self.ring_read && !self.writing {
+        let Read { ring, signals, candidates } = self.read;
+        if ring && signals && candidates && !self.writing {
             self.decide(now, &mut actions);
         }
         actions
@@ -225,29 +237,37 @@ impl Orchestrator {
     fn learn(&mut self, event: Event) {
         match event {
             Event::Ring(ring, index) => {
-                if self.ring.as_ref().map(|r| r.epoch) != ring.as_ref().map(|r| r.epoch) {
+                let identity = |r: &Option<Arc<Ring>>| r.as_ref().map(|r| (r.cluster_id, r.epoch));
+                if identity(&self.ring) != identity(&ring) {
                     self.negotiation = None;
+                    self.progress = None;
+                    // What nodes said under another ring proves nothing under this one, least of all that they
+                    // hold none.
                     self.reports.clear();
+                    self.held.clear();
                 }
-                (self.ring, self.ring_index, self.ring_read) = (ring, index, true);
+                (self.ring, self.ring_index, self.read.ring) = (ring, index, true);
             }
             Event::Signals(mut signals) => {
                 signals.sort_by_key(|s| s.id.index);
+                self.forgotten.retain(|id| signals.iter().any(|s| s.id == *id));
                 self.signals = signals;
+                self.read.signals = true;
             }
             Event::Size(size) => self.size = size,
             Event::Candidates(candidates) => {
                 self.candidates = candidates.into_iter().map(|c| (c.node.name, c)).collect();
+                self.read.candidates = true;
             }
             Event::Lock(held) => {
                 self.locked = held;
                 self.writing &= held;
                 if !held {
                     self.negotiation = None;
+                    self.progress = None;
                 }
             }
             Event::Report(node, answer) => {
-                self.surveyed.insert(node, answer.is_some());
                 self.held.remove(&node);
                 match answer {
                     Some((report, ring)) => {
@@ -268,6 +288,8 @@ impl Orchestrator {
     }
 
     fn decide(&mut self, now: Now, actions: &mut Vec<Action>) {
+        // Without the lock too: a ring that was set back shows only in what the nodes hold.
+        self.survey(now, actions);
         if !self.has_work() {
             self.negotiation = None;
             if self.locked {
@@ -282,7 +304,9 @@ impl Orchestrator {
             }
             return;
         }
-        self.survey(now, actions);
+        for id in self.forgotten.clone() {
+            self.forget(&id, actions);
+        }
         match self.ring.clone() {
             None => self.found_or_restore(actions),
             Some(ring) if self.restore(Some(&ring), actions) => {}
@@ -319,7 +343,11 @@ impl Orchestrator {
             Some(ring) => ring.nodes.iter().map(|n| n.name).collect(),
             None => self.candidates.keys().copied().collect(),
         };
-        actions.extend(names.into_iter().map(|name| Action::Survey(name, !changing)));
+        let ahead = |name: &NodeName| match &self.ring {
+            Some(ring) => self.reports.get(name).is_some_and(|r| r.epoch > ring.epoch),
+            None => true,
+        };
+        actions.extend(names.into_iter().map(|name| Action::Survey(name, ahead(&name))));
     }
 
     /// Consul has no ring: nodes that hold one give it back; where none does, a cluster is founded.
@@ -329,10 +357,10 @@ impl Orchestrator {
         }
         let Some(size) = self.size else { return };
         let names: Vec<NodeName> = (0..size).map(NodeName).collect();
-        let ready = |n: &NodeName| {
-            self.candidates.get(n).is_some_and(|c| c.healthy) && self.surveyed.get(n) == Some(&true)
-        };
-        if !names.iter().all(ready) {
+        let healthy = |n: &NodeName| self.candidates.get(n).is_some_and(|c| c.healthy);
+        let ringless = |n: &NodeName| self.reports.get(n).is_some_and(|r| r.epoch == 0);
+        let live = self.candidates.values().filter(|c| c.healthy).map(|c| &c.node.name);
+        if !names.iter().all(healthy) || !live.into_iter().all(ringless) {
             return;
         }
         let nodes = names.iter().map(|n| self.candidates[n].node.clone()).collect();
@@ -342,6 +370,7 @@ impl Orchestrator {
     }
 
     /// Where most nodes of a newer ring of this cluster hold it, Consul's was lost or set back: it is written again.
+    /// Most, lest a straggler decide; where all nodes of that ring have answered, the newest is known all the same.
     fn restore(&mut self, consul: Option<&Ring>, actions: &mut Vec<Action>) -> bool {
         let of_this =
             |r: &&Arc<Ring>| consul.is_none_or(|c| c.cluster_id == r.cluster_id && r.epoch > c.epoch);
@@ -353,7 +382,8 @@ impl Orchestrator {
                 .get(&n.name)
                 .is_some_and(|r| r.epoch == newest.epoch && r.cluster_id == newest.cluster_id)
         });
-        if holders.count() * 2 <= newest.nodes.len() {
+        let answered = |n: &Node| self.reports.get(&n.name).is_some_and(|r| r.epoch <= newest.epoch);
+        if holders.count() * 2 <= newest.nodes.len() && !newest.nodes.iter().all(answered) {
             return false;
         }
         self.write((*newest).clone(), actions);
@@ -362,10 +392,12 @@ impl Orchestrator {
 
     /// The last change ended, but its signal may still stand and its result may not be written.
     fn finish_last(&mut self, ring: &Ring, actions: &mut Vec<Action>) -> bool {
-        let Some(last) = ring.last.as_ref().filter(|l| self.answered.as_ref() != Some(&l.signal)) else {
-            return false;
-        };
+        let Some(last) = &ring.last else { return false };
+        // Even after the answer: a signal that is seen late was served all the same.
         self.forget(&last.signal, actions);
+        if self.answered.as_ref() == Some(&last.signal) {
+            return false;
+        }
         actions.push(Action::Answer(last.clone()));
         self.answered = Some(last.signal.clone());
         true
@@ -381,13 +413,15 @@ impl Orchestrator {
                 .values()
                 .map(|r| u64::from(r.copied + r.verified) + r.keys_moved + r.confirmed)
                 .sum::<u64>();
-        if self.progress.0 != sum {
-            self.progress = (sum, now.mono_us);
-        }
+        let since = match self.progress {
+            Some((seen, since)) if seen == sum => since,
+            _ => now.mono_us,
+        };
+        self.progress = Some((sum, since));
         match standing(ring, &self.reports) {
             Standing::Ready => self.write(ring.advanced(), actions),
             Standing::Hopeless(why) => self.take_back(ring, &why, actions),
-            Standing::Waiting(why) if now.mono_us >= self.progress.1.saturating_add(STALLED_MS * 1000) => {
+            Standing::Waiting(why) if now.mono_us >= since.saturating_add(STALLED_MS * 1000) => {
                 let why = format!("no progress for {} s: {}", STALLED_MS / 1000, why.join("; "));
                 self.take_back(ring, &why, actions);
             }
@@ -409,6 +443,7 @@ impl Orchestrator {
     fn forget(&mut self, signal: &SignalId, actions: &mut Vec<Action>) {
         if let Some(at) = self.signals.iter().position(|s| s.id == *signal) {
             self.signals.remove(at);
+            self.forgotten.insert(signal.clone());
             actions.push(Action::Forget(signal.clone()));
         }
     }

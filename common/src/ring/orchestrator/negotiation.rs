@@ -38,6 +38,17 @@ pub(super) enum Stage {
 }
 
 impl Negotiation {
+    /// Whether nothing can be done now but wait.
+    fn waits(&self, now: Now) -> bool {
+        match &self.stage {
+            Stage::Launching => false,
+            Stage::Pausing { until_us } => now.mono_us < *until_us,
+            Stage::Asking { until_us, answers, .. } => {
+                now.mono_us < *until_us && answers.values().any(Option::is_none)
+            }
+        }
+    }
+
     pub(super) fn heard(&mut self, node: NodeName, token: u64, answer: Result<(), String>) {
         if let Stage::Asking { token: asked, answers, .. } = &mut self.stage
             && *asked == token
@@ -71,7 +82,10 @@ impl Orchestrator {
         if let Some(newcomer) = wanted.kind.joins()
             && !self.candidates.get(&newcomer).is_some_and(|c| c.healthy)
         {
-            return self.await_newcomer(now, ring, &signal, newcomer, actions);
+            return self.await_newcomer(now, ring, &signal, &wanted, newcomer, actions);
+        }
+        if self.negotiation.as_ref().is_some_and(|n| n.waits(now)) {
+            return;
         }
         let plan = match self.plan(ring, &signal, &wanted) {
             Ok(plan) => plan,
@@ -105,6 +119,7 @@ impl Orchestrator {
         now: Now,
         ring: &Ring,
         signal: &Signal,
+        wanted: &Wanted,
         newcomer: NodeName,
         actions: &mut Vec<Action>,
     ) {
@@ -115,8 +130,9 @@ impl Orchestrator {
         }
         if !matches!(negotiation.stage, Stage::Launching) {
             negotiation.stage = Stage::Launching;
-            // One that is registered and unwell is somebody's process already.
-            if !self.candidates.contains_key(&newcomer) {
+            // A signal that says where the newcomer is speaks of a process that somebody else looks after.
+            let launches = self.config.launches.as_ref().is_none_or(|l| l.contains(&newcomer));
+            if launches && wanted.host.is_none() {
                 actions.push(Action::Launch(newcomer));
             }
         }
@@ -164,13 +180,8 @@ impl Orchestrator {
         let kind = plan.change.as_ref().expect("a plan has a change").kind;
         let negotiation = self.negotiation.as_mut().expect("begun by the caller");
         match &negotiation.stage {
-            Stage::Pausing { until_us } if now.mono_us < *until_us => {}
             Stage::Pausing { .. } | Stage::Launching => self.ask_all(now, &plan, actions),
-            Stage::Asking { until_us, answers, .. } => {
-                let open = answers.values().any(Option::is_none);
-                if open && now.mono_us < *until_us {
-                    return;
-                }
+            Stage::Asking { answers, .. } => {
                 let no = |(node, answer): (&NodeName, &Option<Result<(), String>>)| match answer {
                     Some(Ok(())) => None,
                     Some(Err(why)) => Some(format!("{node}: {why}")),
