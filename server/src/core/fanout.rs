@@ -1,0 +1,110 @@
+//! Questions to several nodes at once, and what happens when answers stay away.
+
+use ringkv_common::key::Key;
+use ringkv_common::message::peer::Message;
+use ringkv_common::message::reply::{self, Envelope};
+use ringkv_common::message::{Code, Failure, KeyOp, Terms};
+use ringkv_common::name::NodeName;
+use ringkv_common::version::Siblings;
+
+use super::Node;
+use super::effect::{Client, Token};
+use super::task::{InspectKey, Op, OpStage, Search, Task};
+
+impl Node {
+    /// SEARCH: asks every owner, old and new, what it holds of a key.
+    pub(super) fn begin_search(&mut self, client: Client, id: Option<Box<str>>, terms: Terms, key: Key) {
+        let Some(ring) = self.ring.clone() else { return self.no_ring(client, id.as_deref()) };
+        let route = ring.route(key.partition(ring.partitions));
+        let mut asked: Vec<NodeName> = route.writers.to_vec();
+        asked.extend(route.also.into_iter().flat_map(|(row, _)| row));
+        asked.sort_unstable();
+        asked.dedup();
+        let deadline_us = self.now.after_ms(u64::from(terms.timeout_ms));
+        let search =
+            Search { client, id, terms, key: key.clone(), asked: asked.clone(), answers: Vec::new() };
+        let token = self.tasks.add(Task::Search(Box::new(search)));
+        self.tasks.alarm(token, deadline_us);
+        for node in asked {
+            if node == self.id.name {
+                let inspect = InspectKey { key: key.clone(), to: None, search: token };
+                let look = self.tasks.add(Task::InspectKey(Box::new(inspect)));
+                self.look(look, key.clone());
+            } else {
+                self.send(node, Message::Inspect { id: token, key: key.clone() });
+            }
+        }
+    }
+
+    pub(super) fn on_inspected(&mut self, token: Token, from: NodeName, answer: Result<Siblings, String>) {
+        let Some(Task::Search(search)) = self.tasks.get(token) else { return };
+        if !search.asked.contains(&from) || search.answers.iter().any(|(node, _)| *node == from) {
+            return;
+        }
+        search.answers.push((from, answer));
+        if search.answers.len() == search.asked.len() {
+            self.end_search(token);
+        }
+    }
+
+    fn end_search(&mut self, token: Token) {
+        let Some(Task::Search(mut search)) = self.tasks.take(token) else { return };
+        for node in &search.asked {
+            if !search.answers.iter().any(|(answered, _)| answered == node) {
+                let why = format!("no answer within {} ms", search.terms.timeout_ms);
+                search.answers.push((*node, Err(why)));
+            }
+        }
+        search.answers.sort_by_key(|(node, _)| *node);
+        let write = |envelope: Envelope| reply::search(&search.key, &search.answers, &envelope);
+        self.reply(search.client, write, search.id.as_deref(), search.terms, None);
+    }
+
+    pub(super) fn no_ring(&mut self, client: Client, id: Option<&str>) {
+        let text = format!("{} has no ring yet, try again soon", self.id.name);
+        self.refuse(client, id, &Failure::new(Code::NotReady, text));
+    }
+
+    /// Looks at every task whose alarm is due.
+    pub(super) fn expire_tasks(&mut self) {
+        while let Some(token) = self.tasks.due(self.now.mono_us) {
+            match self.tasks.get(token) {
+                Some(Task::Op(op)) if op.deadline_us <= self.now.mono_us => self.expire_op(token),
+                Some(Task::Op(Op { stage: OpStage::Forwarded { .. }, .. })) => self.coordinate_again(token),
+                Some(Task::Op(Op { stage: OpStage::Writing(_), .. })) => self.resend(token),
+                Some(Task::Search(_)) => self.end_search(token),
+                Some(Task::Greeting(_)) => self.end_greeting(token),
+                Some(Task::Pull(_)) => self.fetch_again(token),
+                Some(Task::Listing(_)) => self.list_again(token),
+                _ => {}
+            }
+        }
+    }
+
+    /// An operation that no replica is known to have done: its owner may be another node by now, or this one.
+    pub(super) fn coordinate_again(&mut self, token: Token) {
+        let Some(ring) = self.ring.clone() else { return };
+        let Some(op) = self.tasks.op(token) else { return };
+        op.stage = OpStage::Waiting;
+        let key = op.op.key().clone();
+        self.coordinate(token, &ring, &key);
+    }
+
+    fn expire_op(&mut self, token: Token) {
+        let Some(op) = self.tasks.op(token) else { return };
+        let is_write = matches!(op.op, KeyOp::Write(_));
+        let ms = op.terms.timeout_ms;
+        let text = match &op.stage {
+            OpStage::Forwarded { to } => format!("{to}, which owns the key, did not answer within {ms} ms"),
+            OpStage::Writing(writing) => {
+                let (needed, got) = writing.quorum.shortfall();
+                let silent: Vec<String> = writing.quorum.silent().map(|n| n.to_string()).collect();
+                format!("needed {needed} replicas, got {got}: {} timed out after {ms} ms", silent.join(", "))
+            }
+            OpStage::Waiting | OpStage::Reading { .. } => format!("the store did not answer within {ms} ms"),
+        };
+        let failure =
+            if is_write { Failure::indeterminate(Code::Timeout, text) } else { Failure::new(Code::Timeout, text) };
+        self.fail(token, failure);
+    }
+}

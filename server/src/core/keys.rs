@@ -1,0 +1,114 @@
+//! Keys with work under way: what waits for a read, and what was written but is not durable yet.
+//!
+//! The first operation on a key has it read; those that come meanwhile wait in line. Each then sees the state the
+//! one before left, durable or not (the *overlay*), so that two writes of one key never read the same old state. An
+//! answer that shows a version waits until that version is durable. When nothing is under way the key is forgotten
+//! here, and the store alone knows it.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasherDefault;
+
+use hashbrown::HashMap;
+use ringkv_common::key::{Key, KeyHasher};
+use ringkv_common::version::Siblings;
+use smallvec::SmallVec;
+
+use super::effect::Token;
+
+/// Operations at most that wait for one key.
+pub const LINE_MAX: usize = 4096;
+
+/// One key's work.
+#[derive(Debug, Default)]
+pub struct Busy {
+    /// The state with all writes applied; `None` while it is being read.
+    pub state: Option<Siblings>,
+    /// Those that wait for it.
+    pub line: VecDeque<Token>,
+    /// Writes that are not durable yet, oldest first, each with the reads that show it.
+    pub writes: SmallVec<[(Token, SmallVec<[Token; 2]>); 1]>,
+}
+
+/// All keys with work under way.
+#[derive(Debug, Default)]
+pub struct Keys {
+    busy: HashMap<Key, Busy, BuildHasherDefault<KeyHasher>>,
+}
+
+/// What an operation that wants a key's state has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Have the store read it.
+    Read,
+    /// Go ahead: the state is known.
+    Now,
+    /// Wait.
+    Later,
+    /// Too many wait already.
+    Full,
+}
+
+impl Keys {
+    /// Puts an operation in line.
+    pub fn enter(&mut self, key: &Key, token: Token) -> Turn {
+        let busy = self.busy.entry(key.clone()).or_default();
+        if busy.line.len() >= LINE_MAX {
+            return Turn::Full;
+        }
+        if busy.state.is_some() && busy.line.is_empty() {
+            return Turn::Now;
+        }
+        let first = busy.line.is_empty();
+        busy.line.push_back(token);
+        if first { Turn::Read } else { Turn::Later }
+    }
+
+    /// The store's answer is here. Writes that were made meanwhile cannot be: they would have waited.
+    pub fn loaded(&mut self, key: &Key, siblings: Siblings) {
+        if let Some(busy) = self.busy.get_mut(key) {
+            busy.state = Some(siblings);
+        }
+    }
+
+    /// The next in line, once the state is known.
+    pub fn next(&mut self, key: &Key) -> Option<Token> {
+        self.busy.get_mut(key)?.line.pop_front()
+    }
+
+    /// The work on a key.
+    pub fn get(&mut self, key: &Key) -> Option<&mut Busy> {
+        self.busy.get_mut(key)
+    }
+
+    /// Whether the state shown now is durable; if not, `reader` is told by [`Keys::durable`].
+    pub fn shows_durable(&mut self, key: &Key, reader: Token) -> bool {
+        match self.busy.get_mut(key).and_then(|b| b.writes.last_mut()) {
+            Some((_, readers)) => {
+                readers.push(reader);
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// A write is durable: returns the reads that waited for it.
+    pub fn durable(&mut self, key: &Key, write: Token) -> SmallVec<[Token; 2]> {
+        let Some(busy) = self.busy.get_mut(key) else { return SmallVec::new() };
+        match busy.writes.iter().position(|(token, _)| *token == write) {
+            Some(at) => busy.writes.remove(at).1,
+            None => SmallVec::new(),
+        }
+    }
+
+    /// Forgets the key if nothing is under way.
+    pub fn leave(&mut self, key: &Key) {
+        if self.busy.get(key).is_some_and(|b| b.line.is_empty() && b.writes.is_empty()) {
+            self.busy.remove(key);
+        }
+    }
+
+    /// Keys with work under way.
+    pub fn len(&self) -> usize {
+        self.busy.len()
+    }
+}

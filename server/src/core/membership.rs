@@ -1,0 +1,294 @@
+//! The ring in force at this node: adopting a newer one, saying yes or no to a change, knowing what is lost.
+//!
+//! Adopting is one step: requests that no replica has applied start again under the new ring, writes that are under
+//! way count their quorum anew under it, and from then on the node serves the new epoch alone. So by the end of the
+//! step no request of an earlier epoch is left, which is what the node then confirms.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ringkv_common::key::Key;
+use ringkv_common::message::peer::Message;
+use ringkv_common::message::reply::{self, Envelope};
+use ringkv_common::message::{Level, Terms};
+use ringkv_common::name::NodeName;
+use ringkv_common::ring::orchestrator::Question;
+use ringkv_common::ring::{Node as RingNode, Phase, Ring};
+use serde::Serialize;
+
+use super::Node;
+use super::effect::{Client, Effect, Token};
+use super::task::{Greeting, Op, OpStage, Task};
+
+/// How long a removed node goes on forwarding, in milliseconds.
+const FORWARD_AFTER_REMOVAL_MS: u64 = 5_000;
+/// Newcomers' addresses kept at most.
+const STRANGERS_MAX: usize = 16;
+/// How often a newcomer greets those who have not answered, in milliseconds.
+const GREET_MS: u64 = 200;
+
+/// What a node knows of its membership.
+#[derive(Debug, Default)]
+pub struct Membership {
+    /// Consul was seen without a ring, or with one that does not list this node: it was empty when it joined.
+    was_outside: bool,
+    /// Which partitions hold records here, by partition; empty without a ring.
+    data: Vec<bool>,
+    /// Partitions whose data went with this node's memory.
+    lost: BTreeSet<u32>,
+    /// When a removed node may leave.
+    leave_at_us: Option<u64>,
+    left: bool,
+    strangers: BTreeSet<NodeName>,
+    pub(super) listings: usize,
+    pub(super) foreign_frames: u64,
+    pub(super) refused_rings: u64,
+    pub(super) unsent: u64,
+}
+
+impl Membership {
+    pub(super) fn saw_no_ring(&mut self) {
+        self.was_outside = true;
+    }
+
+    pub(super) fn wake_at(&self) -> Option<u64> {
+        self.leave_at_us.filter(|_| !self.left)
+    }
+
+    pub(super) fn is_lost(&self, partition: u32) -> bool {
+        self.lost.contains(&partition)
+    }
+
+    pub(super) fn lost(&self) -> &BTreeSet<u32> {
+        &self.lost
+    }
+
+    pub(super) fn has_data(&self, partition: u32) -> bool {
+        self.data.get(partition as usize).copied().unwrap_or_default()
+    }
+
+    /// A record of this key is about to be kept.
+    pub(super) fn holds(&mut self, key: &Key, ring: Option<&Ring>) {
+        if let Some(ring) = ring
+            && let Some(held) = self.data.get_mut(key.partition(ring.partitions) as usize)
+        {
+            *held = true;
+        }
+    }
+
+    pub(super) fn dropped(&mut self, partition: u32) {
+        if let Some(held) = self.data.get_mut(partition as usize) {
+            *held = false;
+        }
+    }
+
+    pub(super) fn count_foreign_frame(&mut self) {
+        self.foreign_frames += 1;
+    }
+
+    pub(super) fn count_unsent(&mut self, _to: NodeName) {
+        self.unsent += 1;
+    }
+}
+
+impl Node {
+    /// Goes by a newer ring from here on. One of another cluster or of no higher epoch changes nothing.
+    pub(super) fn on_ring(&mut self, ring: Arc<Ring>) {
+        if let Some(mine) = &self.ring
+            && (mine.cluster_id != ring.cluster_id || mine.epoch >= ring.epoch)
+        {
+            self.membership.refused_rings += u64::from(mine.cluster_id != ring.cluster_id);
+            return;
+        }
+        let was_in = self.me.is_some();
+        let first = self.ring.is_none();
+        self.me = ring.index_of(self.id.name);
+        self.membership.data.resize(ring.partitions as usize, false);
+        if first && self.me.is_some() && !self.membership.was_outside {
+            self.membership.lost = lost_with_memory(&ring, self.me);
+        }
+        if first && self.me.is_none() {
+            self.membership.was_outside = true;
+        }
+        let removed = was_in && self.me.is_none();
+        self.membership.leave_at_us = removed.then(|| self.now.after_ms(FORWARD_AFTER_REMOVAL_MS));
+        self.ring = Some(ring.clone());
+        self.out.push(Effect::Adopted(ring.clone()));
+        self.restart_requests(&ring);
+        self.begin_transfers(&ring);
+    }
+
+    pub(super) fn on_ring_text(&mut self, text: &str) {
+        match Ring::from_json(text.as_bytes()) {
+            Ok(ring) => self.on_ring(Arc::new(ring)),
+            Err(_) => self.membership.refused_rings += 1,
+        }
+    }
+
+    pub(super) fn send_ring(&mut self, to: NodeName) {
+        let text = self.ring.as_ref().and_then(|r| r.to_json().ok());
+        if let Some(text) = text {
+            self.send(to, Message::Ring(text.into()));
+        }
+    }
+
+    /// Whatever was under way goes on under the ring as it is now.
+    fn restart_requests(&mut self, ring: &Arc<Ring>) {
+        let mut tokens = self.tasks.tokens();
+        tokens.sort_unstable();
+        for token in tokens {
+            match self.tasks.get(token) {
+                Some(Task::Op(Op { stage: OpStage::Forwarded { .. }, .. })) => self.coordinate_again(token),
+                Some(Task::Op(op @ Op { stage: OpStage::Writing(_), .. })) => {
+                    let (key, w) = (op.op.key().clone(), op.terms.write);
+                    self.recount(token, &key, w);
+                }
+                Some(Task::Listing(_)) => self.list_again(token),
+                _ => {}
+            }
+        }
+        debug_assert_eq!(self.epoch(), ring.epoch);
+    }
+
+    /// A write that is under way needs the new ring's quorum.
+    fn recount(&mut self, token: Token, key: &Key, w: Option<Level>) {
+        if self.ask_owners(token, key, w) {
+            let at = self.now.after_ms(300);
+            self.tasks.alarm(token, at);
+        }
+        self.settle(token);
+    }
+
+    /// Why this node does not serve a partition that the ring says it reads for, if so.
+    pub(super) fn not_serving(&self, partition: u32) -> Option<String> {
+        let ring = self.ring.as_ref()?;
+        let change = ring.change.as_ref().filter(|c| c.phase == Phase::Switch)?;
+        let me = self.me?;
+        let gained = change.target.owners(partition).contains(&me) && !ring.owners.owners(partition).contains(&me);
+        (gained && !self.transfers.has(partition))
+            .then(|| format!("{} is still receiving partition {partition} after a restart, try again soon", self.id.name))
+    }
+
+    /// An orchestrator asks whether a change may begin. An answer is no promise and leaves nothing behind.
+    pub(super) fn on_consent(&mut self, client: Client, id: Option<Box<str>>, terms: Terms, question: Question) {
+        if question.kind.joins() == Some(self.id.name) && self.me.is_none() {
+            return self.greet(client, id, terms, question.reach);
+        }
+        let answer = self.consent(&question);
+        self.answer_consent(client, id.as_deref(), answer);
+    }
+
+    fn consent(&self, question: &Question) -> Result<(), String> {
+        let ring = self.ring.as_ref().ok_or("it has no ring yet")?;
+        if ring.epoch != question.base {
+            return Err(format!("its ring has epoch {}, the plan starts from {}", ring.epoch, question.base));
+        }
+        if let Some(change) = &ring.change {
+            return Err(format!("another change runs: {}, phase {}", change.kind, change.phase));
+        }
+        if !self.membership.lost.is_empty() {
+            let lost = self.membership.lost.len();
+            return Err(format!("it lost {lost} partitions with its memory: client_producer accept-loss says so be it"));
+        }
+        if self.transfers.surrendering() > 0 {
+            return Err(format!("it still hands over {} partitions of the last change", self.transfers.surrendering()));
+        }
+        Ok(())
+    }
+
+    fn answer_consent(&mut self, client: Client, id: Option<&str>, answer: Result<(), String>) {
+        #[derive(Serialize)]
+        struct Answer {
+            status: &'static str,
+            consent: bool,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            reason: Option<String>,
+        }
+        let answer = Answer { status: "OK", consent: answer.is_ok(), reason: answer.err() };
+        self.reply(client, |envelope| reply::plain(&answer, &envelope), id, Terms::default(), None);
+    }
+
+    /// A newcomer says yes when every peer it was told of has answered it.
+    fn greet(&mut self, client: Client, id: Option<Box<str>>, terms: Terms, reach: Vec<RingNode>) {
+        let silent: Vec<NodeName> = reach.iter().map(|n| n.name).collect();
+        for node in &reach {
+            let (host, port) = (node.host.clone().into_boxed_str(), node.ports.peer);
+            self.out.push(Effect::Connect { node: node.name, host, port });
+        }
+        let deadline_us = self.now.after_ms(u64::from(terms.timeout_ms));
+        let token = self.tasks.add(Task::Greeting(Box::new(Greeting { client, id, silent, deadline_us })));
+        self.end_greeting(token);
+    }
+
+    /// Greets whoever is silent, or answers: when all have answered, or when time is up.
+    pub(super) fn end_greeting(&mut self, token: Token) {
+        let now = self.now;
+        let Some(Task::Greeting(greeting)) = self.tasks.get(token) else { return };
+        if !greeting.silent.is_empty() && now.mono_us < greeting.deadline_us {
+            let silent = greeting.silent.clone();
+            let again = now.after_ms(GREET_MS).min(greeting.deadline_us);
+            let (host, port) = (self.id.host.clone().into_boxed_str(), self.id.ports.peer);
+            for to in silent {
+                self.send(to, Message::Hello { host: host.clone(), port });
+            }
+            return self.tasks.alarm(token, again);
+        }
+        let Some(Task::Greeting(greeting)) = self.tasks.take(token) else { return };
+        let names: Vec<String> = greeting.silent.iter().map(|n| n.to_string()).collect();
+        let answer = if names.is_empty() { Ok(()) } else { Err(format!("it cannot reach {}", names.join(", "))) };
+        self.answer_consent(greeting.client, greeting.id.as_deref(), answer);
+    }
+
+    /// A node that is not in the ring asks whether it is heard.
+    pub(super) fn on_hello(&mut self, from: NodeName, host: Box<str>, port: u16) {
+        let known = self.ring.as_ref().is_some_and(|r| r.node_named(from).is_some());
+        if !known {
+            if self.membership.strangers.len() >= STRANGERS_MAX && !self.membership.strangers.contains(&from) {
+                self.membership.strangers.pop_first();
+            }
+            self.membership.strangers.insert(from);
+            self.out.push(Effect::Connect { node: from, host, port });
+        }
+        self.send(from, Message::Welcome);
+    }
+
+    pub(super) fn on_welcome(&mut self, from: NodeName) {
+        for token in self.tasks.tokens() {
+            if let Some(Task::Greeting(greeting)) = self.tasks.get(token) {
+                greeting.silent.retain(|n| *n != from);
+                if greeting.silent.is_empty() {
+                    self.end_greeting(token);
+                }
+            }
+        }
+    }
+
+    /// ACCEPT_LOSS: the operator knows that data is lost; what is there now is all there is.
+    pub(super) fn accept_loss(&mut self, client: Client, id: Option<Box<str>>, terms: Terms) {
+        #[derive(Serialize)]
+        struct Accepted {
+            status: &'static str,
+            accepted_partitions: usize,
+        }
+        let accepted_partitions = std::mem::take(&mut self.membership.lost).len();
+        let answer = Accepted { status: "OK", accepted_partitions };
+        self.reply(client, |envelope: Envelope| reply::plain(&answer, &envelope), id.as_deref(), terms, None);
+    }
+
+    pub(super) fn tick_membership(&mut self) {
+        let due = self.membership.leave_at_us.is_some_and(|at| at <= self.now.mono_us);
+        if due && !self.membership.left && self.transfers.surrendering() == 0 && self.keys.len() == 0 {
+            self.membership.left = true;
+            self.out.push(Effect::Leave);
+        } else if due && !self.membership.left {
+            self.membership.leave_at_us = Some(self.now.after_ms(50));
+        }
+    }
+}
+
+/// What a node that starts empty and finds itself in the ring has lost: all of which it was the only owner. What it
+/// receives in a change that has switched already comes again from the former owner.
+fn lost_with_memory(ring: &Ring, me: Option<u8>) -> BTreeSet<u32> {
+    let Some(me) = me else { return BTreeSet::new() };
+    (0..ring.partitions).filter(|p| ring.owners.owners(*p) == [me]).collect()
+}

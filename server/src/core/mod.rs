@@ -1,0 +1,173 @@
+//! The node as a pure state machine: told what happened, it answers with what to do.
+//!
+//! It owns no socket, thread, clock or random source. Whoever drives it, the ZeroMQ shell or the simulator, carries
+//! out the effects and reports back. Everything that takes more than one event is a [`task`]; whatever touches a
+//! key's data goes through [`keys`], which lets one operation after another see the last one's result.
+//!
+//! ```text
+//!   Request ─► coordinate ─┬─ not an owner ─► Send Forward … Forwarded ───────────────────────────────┐
+//!                          └─ owner ─► keys: Read … ─► new version ─► Persist, Send Replicate … ─► Reply
+//!   Peer    ─► replica: Replicate, Fetch, Inspect      Ring ─► membership ─► transfer: pulls, hand-overs
+//! ```
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod coordinate;
+mod effect;
+mod fanout;
+mod keys;
+mod listing;
+mod membership;
+mod replica;
+mod requests;
+mod status;
+mod task;
+mod transfer;
+
+use std::sync::Arc;
+
+use ringkv_common::message::peer::Message;
+use ringkv_common::message::{Code, Failure, Limits, reply};
+use ringkv_common::name::{NodeName, Ports};
+use ringkv_common::placement::NodeIndex;
+use ringkv_common::ring::{ClusterId, Ring};
+use ringkv_common::time::{HybridClock, Now};
+use ringkv_common::version::{Actor, Dot};
+
+pub use effect::{Client, Effect, Event, Token};
+pub use status::{Peer, Status};
+
+use self::keys::Keys;
+use self::membership::Membership;
+use self::requests::Requests;
+use self::task::Tasks;
+use self::transfer::Transfers;
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its name.
+    pub name: NodeName,
+    /// Where others reach it.
+    pub host: String,
+    /// Its ports there.
+    pub ports: Ports,
+    /// The name of its cluster in Consul, for STATUS and for newcomers.
+    pub cluster: String,
+    /// Where its Consul is, likewise.
+    pub consul: String,
+    /// The process, for whoever adopts it.
+    pub pid: u32,
+    /// Limits of messages.
+    pub limits: Limits,
+    /// 128 random bits: this life's actor.
+    pub actor: u128,
+}
+
+/// Bytes of keys and values that may wait inside the node.
+const WAITING_BYTES_MAX: usize = 256 << 20;
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    id: Identity,
+    now: Now,
+    out: Vec<Effect>,
+    ring: Option<Arc<Ring>>,
+    /// This node's index in the ring, where it is in it.
+    me: Option<NodeIndex>,
+    clock: HybridClock,
+    /// The counter of the last dot.
+    dots: u64,
+    tasks: Tasks,
+    keys: Keys,
+    requests: Requests,
+    membership: Membership,
+    transfers: Transfers,
+    waiting_bytes: usize,
+}
+
+impl Node {
+    /// A node that knows no ring yet and holds nothing.
+    pub fn new(id: Identity) -> Node {
+        Node {
+            id,
+            now: Now::default(),
+            out: Vec::new(),
+            ring: None,
+            me: None,
+            clock: HybridClock::default(),
+            dots: 0,
+            tasks: Tasks::default(),
+            keys: Keys::default(),
+            requests: Requests::default(),
+            membership: Membership::default(),
+            transfers: Transfers::default(),
+            waiting_bytes: 0,
+        }
+    }
+
+    /// Takes an event and appends what is to be done to `effects`.
+    pub fn step(&mut self, now: Now, event: Event<'_>, effects: &mut Vec<Effect>) {
+        self.now = now;
+        std::mem::swap(&mut self.out, effects);
+        match event {
+            Event::Request { client, body, value } => self.on_request(client, body, value),
+            Event::TooManyFrames { client, frames } => self.on_too_many_frames(client, frames),
+            Event::Peer(frame) => self.on_peer(frame),
+            Event::Unsent { to, message } => self.on_unsent(to, message),
+            Event::Read { token, siblings } => self.on_read(token, siblings),
+            Event::Persisted { token } => self.on_persisted(token),
+            Event::Scanned { token, records, next } => self.on_scanned(token, records, next),
+            Event::Digested { token, digests, next } => self.on_digested(token, digests, next),
+            Event::Measured { token, measures } => self.on_measured(token, &measures),
+            Event::RingAbsent => self.membership.saw_no_ring(),
+            Event::Ring(ring) => self.on_ring(ring),
+            Event::Tick => self.on_tick(),
+        }
+        std::mem::swap(&mut self.out, effects);
+    }
+
+    /// When to tick next, in monotonic microseconds; `None`: only when something happens.
+    pub fn wake_at(&self) -> Option<u64> {
+        [self.tasks.wake_at(), self.membership.wake_at(), self.transfers.wake_at()].into_iter().flatten().min()
+    }
+
+    /// The ring it goes by.
+    pub fn ring(&self) -> Option<&Arc<Ring>> {
+        self.ring.as_ref()
+    }
+
+    /// Its cluster; zeros before it has a ring.
+    pub fn cluster_id(&self) -> ClusterId {
+        self.ring.as_ref().map_or(ClusterId::default(), |r| r.cluster_id)
+    }
+
+    fn epoch(&self) -> u64 {
+        self.ring.as_ref().map_or(0, |r| r.epoch)
+    }
+
+    fn on_tick(&mut self) {
+        self.expire_tasks();
+        self.tick_membership();
+        self.tick_transfers();
+    }
+
+    fn on_too_many_frames(&mut self, client: Client, frames: usize) {
+        let text = format!("the message has {frames} frames: send one JSON frame, and the value as a second one");
+        let frames = reply::failure(&Failure::new(Code::BadRequest, text), &reply::Envelope::default());
+        self.out.push(Effect::Reply { client, frames });
+    }
+
+    fn send(&mut self, to: NodeName, message: Message) {
+        self.out.push(Effect::Send { to, message });
+    }
+
+    /// A new dot of this life.
+    fn dot(&mut self) -> Dot {
+        self.dots += 1;
+        Dot { actor: Actor { id: self.id.actor, node: self.id.name }, counter: self.dots }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! What other nodes ask of this one, and their answers to what it asked.
+
+use ringkv_common::key::Key;
+use ringkv_common::message::peer::{Frame, Id, Message, Purpose, Record, Stretch};
+use ringkv_common::message::{Code, Failure, KeyOp, Outcome, Terms};
+use ringkv_common::name::NodeName;
+use ringkv_common::ring::ClusterId;
+use ringkv_common::version::Siblings;
+use smallvec::SmallVec;
+
+use super::effect::{Effect, Token};
+use super::keys::Turn;
+use super::task::{Give, InspectKey, Join, JoinThen, Op, OpStage, Origin, Task};
+use super::{Node, WAITING_BYTES_MAX};
+use crate::store::Slice;
+
+/// Records that a giver looks at for one answer: well below a millisecond's worth.
+const GIVE_RECORDS_MAX: usize = 2048;
+
+impl Node {
+    pub(super) fn on_peer(&mut self, frame: Frame) {
+        let Frame { cluster, from, message } = frame;
+        let foreign = cluster != ClusterId::default() && self.ring.is_some() && cluster != self.cluster_id();
+        if foreign {
+            return self.membership.count_foreign_frame();
+        }
+        match message {
+            Message::Hello { host, port } => self.on_hello(from, host, port),
+            Message::Welcome => self.on_welcome(from),
+            Message::RingWanted => self.send_ring(from),
+            Message::Ring(text) => self.on_ring_text(&text),
+            Message::Forward { id, epoch, left_ms, op, terms } => self.on_forward(from, id, epoch, left_ms, op, terms),
+            Message::Replicate { id, epoch, key, siblings, request } => {
+                self.on_replicate(from, id, epoch, key, siblings, request);
+            }
+            Message::Fetch { id, epoch, purpose, stretch, known, bytes_max } => {
+                self.on_fetch(Give { to: from, id, purpose }, epoch, stretch, known, bytes_max);
+            }
+            Message::Surrender { epoch, partition } => self.on_surrender(from, epoch, partition),
+            Message::Released { epoch, partition } => self.on_released(from, epoch, partition),
+            Message::Inspect { id, key } => self.on_inspect(from, id, key),
+            Message::Forwarded { id, outcome, nodes } => self.on_forwarded(from, id, outcome, nodes),
+            Message::Replicated { id } => self.acknowledged(id, from),
+            Message::Fetched { id, records, next } => self.on_fetched(id, records, next),
+            Message::Inspected { id, siblings } => self.on_inspected(id, from, Ok(siblings)),
+            Message::Refused { id, epoch } => self.on_refused(from, id, epoch),
+            Message::Failed { id, failure } => self.on_failed(from, id, failure),
+        }
+    }
+
+    /// Whether a request of this epoch may be served; if not, its sender is told.
+    fn same_epoch(&mut self, from: NodeName, id: Id, epoch: u64) -> bool {
+        let mine = self.epoch();
+        if epoch != mine {
+            self.send(from, Message::Refused { id, epoch: mine });
+            if epoch > mine {
+                self.send(from, Message::RingWanted);
+            }
+        }
+        epoch == mine
+    }
+
+    fn on_forward(&mut self, from: NodeName, id: Id, epoch: u64, left_ms: u32, op: KeyOp, terms: Terms) {
+        if !self.same_epoch(from, id, epoch) {
+            return;
+        }
+        if self.tasks.full() || self.waiting_bytes > WAITING_BYTES_MAX {
+            let text = format!("{} has {} requests waiting, try again later", self.id.name, self.tasks.len());
+            return self.send(from, Message::Failed { id, failure: Failure::new(Code::Overloaded, text) });
+        }
+        self.begin(Origin::Peer { from, id }, op, Terms { timeout_ms: left_ms.max(1), ..terms });
+    }
+
+    fn on_replicate(&mut self, from: NodeName, id: Id, epoch: u64, key: Key, siblings: Siblings, request: u64) {
+        if !self.same_epoch(from, id, epoch) {
+            return;
+        }
+        if self.tasks.full() {
+            let text = format!("{} has {} requests waiting", self.id.name, self.tasks.len());
+            return self.send(from, Message::Failed { id, failure: Failure::new(Code::Overloaded, text) });
+        }
+        self.requests.done(self.now, request);
+        self.join(Join { key, siblings, then: JoinThen::Replicated { to: from, id } });
+    }
+
+    /// Joins a state from elsewhere into what is held.
+    pub(super) fn join(&mut self, join: Join) {
+        let key = join.key.clone();
+        let token = self.tasks.add(Task::Join(Box::new(join)));
+        match self.keys.enter(&key, token) {
+            Turn::Read => self.out.push(Effect::Read { token, key }),
+            Turn::Now => self.proceed(token, &key),
+            Turn::Later => {}
+            // Not done: a coordinator hears nothing and tells it again, a pull asks again.
+            Turn::Full => {
+                if let Some(Task::Join(join)) = self.tasks.take(token)
+                    && let JoinThen::Pulled(pull) = join.then
+                {
+                    self.not_pulled(pull);
+                }
+            }
+        }
+    }
+
+    pub(super) fn proceed_join(&mut self, token: Token) {
+        let Some(Task::Join(join)) = self.tasks.get(token) else { return };
+        let (key, news) = (join.key.clone(), join.siblings.clone());
+        let busy = self.keys.get(&key).expect("the caller has seen to it");
+        let state = busy.state.as_mut().expect("the caller has seen to it");
+        let changed = state.join(&news);
+        if !changed && busy.writes.is_empty() {
+            return self.joined(token);
+        }
+        let siblings = state.clone();
+        // Unchanged but not durable yet: it is persisted again rather than tied to another write's fate.
+        busy.writes.push((token, SmallVec::new()));
+        self.membership.holds(&key, self.ring.as_deref());
+        self.out.push(Effect::Persist { token, key, siblings });
+    }
+
+    pub(super) fn joined(&mut self, token: Token) {
+        let Some(Task::Join(join)) = self.tasks.take(token) else { return };
+        match join.then {
+            JoinThen::Replicated { to, id } => self.send(to, Message::Replicated { id }),
+            JoinThen::Pulled(pull) => self.pulled_one(pull),
+        }
+    }
+
+    fn on_inspect(&mut self, from: NodeName, id: Id, key: Key) {
+        let token = self.tasks.add(Task::InspectKey(Box::new(InspectKey { to: Some((from, id)), key: key.clone(), search: 0 })));
+        self.look(token, key);
+    }
+
+    /// Has a key's state looked up for a task that only reads it.
+    pub(super) fn look(&mut self, token: Token, key: Key) {
+        match self.keys.enter(&key, token) {
+            Turn::Read => self.out.push(Effect::Read { token, key }),
+            Turn::Now => self.proceed(token, &key),
+            Turn::Later => {}
+            Turn::Full => drop(self.tasks.take(token)),
+        }
+    }
+
+    pub(super) fn proceed_inspect(&mut self, token: Token, key: &Key) {
+        let siblings = self.keys.get(key).and_then(|b| b.state.clone()).unwrap_or_default();
+        let Some(Task::InspectKey(inspect)) = self.tasks.take(token) else { return };
+        match inspect.to {
+            Some((to, id)) => self.send(to, Message::Inspected { id, siblings }),
+            None => self.on_inspected(inspect.search, self.id.name, Ok(siblings)),
+        }
+    }
+
+    fn on_fetch(&mut self, give: Give, epoch: u64, stretch: Stretch, known: Vec<(u64, u64)>, bytes_max: u32) {
+        let (to, id) = (give.to, give.id);
+        if !self.same_epoch(to, id, epoch) {
+            return;
+        }
+        let refuse = |code, text: String| Message::Failed { id, failure: Failure::new(code, text) };
+        let Some(ring) = &self.ring else { return };
+        if stretch.partition >= ring.partitions {
+            let text = format!("there is no partition {}: the ring has {}", stretch.partition, ring.partitions);
+            return self.send(to, refuse(Code::BadRequest, text));
+        }
+        // A partition whose memory was lost must not pass for an empty one.
+        if give.purpose == Purpose::Move && self.membership.is_lost(stretch.partition) {
+            let text = format!("{} lost the data of partition {}", self.id.name, stretch.partition);
+            return self.send(to, refuse(Code::NotReady, text));
+        }
+        if give.purpose == Purpose::List && let Some(why) = self.not_serving(stretch.partition) {
+            return self.send(to, refuse(Code::NotReady, why));
+        }
+        let token = self.tasks.add(Task::Give(give));
+        let slice = Slice { bytes_max: bytes_max as usize, records_max: GIVE_RECORDS_MAX };
+        self.out.push(Effect::Scan { token, stretch, known, slice });
+    }
+
+    pub(super) fn on_scanned(&mut self, token: Token, records: Vec<Record>, next: Option<Key>) {
+        if !matches!(self.tasks.get(token), Some(Task::Give(_))) {
+            return self.on_listed(token, records, next);
+        }
+        if let Some(Task::Give(give)) = self.tasks.take(token) {
+            self.send(give.to, Message::Fetched { id: give.id, records, next });
+        }
+    }
+
+    fn on_forwarded(&mut self, from: NodeName, token: Token, outcome: Outcome, _nodes: Vec<NodeName>) {
+        if let Some(Op { stage: OpStage::Forwarded { to }, .. }) = self.tasks.op(token)
+            && *to == from
+        {
+            self.finish(token, outcome);
+        }
+    }
+
+    /// A peer of another epoch did nothing: whoever is behind gets the ring, then it is told again.
+    fn on_refused(&mut self, from: NodeName, token: Token, theirs: u64) {
+        let mine = self.epoch();
+        if theirs > mine {
+            // Goes on when the ring is here, see `on_ring`.
+            return self.send(from, Message::RingWanted);
+        }
+        if theirs < mine {
+            self.send_ring(from);
+        }
+        self.tell_again(token, from);
+    }
+
+    /// Repeats the part of a task that was refused unapplied.
+    fn tell_again(&mut self, token: Token, from: NodeName) {
+        match self.tasks.get(token) {
+            Some(Task::Op(Op { stage: OpStage::Forwarded { to }, .. })) if *to == from => self.forward(token, from),
+            Some(Task::Op(Op { stage: OpStage::Writing(_), .. })) => self.resend(token),
+            Some(Task::Pull(_)) => self.fetch_again(token),
+            Some(Task::Listing(_)) => self.list_again(token),
+            _ => {}
+        }
+    }
+
+    fn on_failed(&mut self, from: NodeName, token: Token, failure: Failure) {
+        match self.tasks.get(token) {
+            Some(Task::Op(Op { stage: OpStage::Forwarded { to }, .. })) if *to == from => self.fail(token, failure),
+            // An owner that is overloaded is told again when silence would have lasted too long.
+            Some(Task::Op(_)) => {}
+            Some(Task::Pull(_)) => self.pull_refused(token, failure),
+            Some(Task::Listing(_)) => self.listing_failed(token, failure),
+            Some(Task::Search(_)) => self.on_inspected(token, from, Err(failure.message)),
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_unsent(&mut self, to: NodeName, message: Message) {
+        self.membership.count_unsent(to);
+        match message {
+            // Definitely not done, and nobody else can: the client hears it at once.
+            Message::Forward { id, .. } => {
+                let stays = self.ring.as_ref().is_some_and(|r| r.node_named(to).is_some());
+                if !stays {
+                    let text = format!("{to}, the owner, cannot be reached");
+                    self.fail(id, Failure::new(Code::NotReady, text));
+                }
+            }
+            Message::Inspect { id, .. } => self.on_inspected(id, to, Err("cannot be reached".into())),
+            // Told again after a while, like all that is met by silence.
+            _ => {}
+        }
+    }
+}

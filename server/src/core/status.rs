@@ -1,0 +1,227 @@
+//! STATUS and EXPLAIN: what a node says of itself and of where a key lives.
+
+use ringkv_common::key::Key;
+use ringkv_common::message::reply::{self, Envelope};
+use ringkv_common::message::Terms;
+use ringkv_common::name::NodeName;
+use ringkv_common::placement::{self, Standing, Strategy};
+use ringkv_common::ring::orchestrator::Report;
+use ringkv_common::ring::{Change, ClusterId, Ring};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::Node;
+use super::effect::{Client, Effect, Token};
+use super::task::Task;
+use crate::store::Measure;
+
+/// A STATUS under way: the store is counting.
+#[derive(Debug)]
+pub struct StatusTask {
+    client: Client,
+    id: Option<Box<str>>,
+    ring: bool,
+}
+
+/// Another node as this one sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its name.
+    pub node: NodeName,
+    /// Where it is.
+    pub host: String,
+    /// Its client port.
+    pub port: u16,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// `OK`.
+    pub status: String,
+    /// The cluster's identity; absent before there is a ring.
+    pub cluster_id: Option<ClusterId>,
+    /// Its name in Consul.
+    pub cluster: String,
+    /// Where its Consul is.
+    pub consul: String,
+    /// This node.
+    pub node: NodeName,
+    /// The epoch in which it joined; 0 outside the ring.
+    pub incarnation: u64,
+    /// Its process.
+    pub pid: u32,
+    /// The ring's epoch; 0 without one.
+    pub epoch: u64,
+    /// How partitions are placed.
+    pub strategy: Option<Strategy>,
+    /// The change in progress, as in `add node-4, phase copy`.
+    pub change: Option<String>,
+    /// Records that it leads: all nodes' sum is the cluster's.
+    pub keys: u64,
+    /// Records that it stores, deleted ones too.
+    pub stored: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The store's kind.
+    pub store: String,
+    /// Partitions whose data was lost with a memory: their number.
+    pub lost_partitions: usize,
+    /// Requests under way.
+    pub tasks: usize,
+    /// Bytes of keys and values that wait.
+    pub waiting_bytes: usize,
+    /// Frames of other clusters, rings of other clusters, messages that could not be sent.
+    pub refused: Refused,
+    /// How far it is in a change.
+    pub report: Report,
+    /// The other nodes.
+    pub peers: Vec<Peer>,
+    /// The ring, where it was wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ring: Option<Box<RawValue>>,
+}
+
+/// Counts of what was not taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Frames of another cluster.
+    pub foreign_frames: u64,
+    /// Rings of another cluster, or unreadable ones.
+    pub rings: u64,
+    /// Messages that no peer took.
+    pub unsent: u64,
+}
+
+impl Node {
+    pub(super) fn begin_status(&mut self, client: Client, id: Option<Box<str>>, ring: bool) {
+        let token = self.tasks.add(Task::Status(Box::new(StatusTask { client, id, ring })));
+        self.out.push(Effect::Measure { token });
+    }
+
+    pub(super) fn on_measured(&mut self, token: Token, measures: &[(u32, Measure)]) {
+        let Some(Task::Status(task)) = self.tasks.take(token) else { return };
+        let status = self.status(measures, task.ring);
+        self.reply(task.client, |envelope: Envelope| reply::plain(&status, &envelope), task.id.as_deref(), Terms::default(), None);
+    }
+
+    /// What the node says of itself, with what its store holds.
+    pub fn status(&self, measures: &[(u32, Measure)], with_ring: bool) -> Status {
+        let ring = self.ring.as_deref();
+        let leads = |p: u32| self.me.is_some() && ring.is_some_and(|r| Some(r.readers(p)[0]) == self.me);
+        let sum = |f: fn(&Measure) -> u64| measures.iter().map(|(_, m)| f(m)).sum();
+        let others = ring.iter().flat_map(|r| &r.nodes).filter(|n| n.name != self.id.name);
+        let raw = |r: &Ring| r.to_json().ok().and_then(|text| RawValue::from_string(text).ok());
+        Status {
+            status: "OK".into(),
+            cluster_id: ring.map(|r| r.cluster_id),
+            cluster: self.id.cluster.clone(),
+            consul: self.id.consul.clone(),
+            node: self.id.name,
+            incarnation: ring.and_then(|r| r.node_named(self.id.name)).map_or(0, |n| n.incarnation),
+            pid: self.id.pid,
+            epoch: self.epoch(),
+            strategy: ring.map(|r| r.strategy),
+            change: ring.and_then(|r| r.change.as_ref()).map(describe),
+            keys: measures.iter().filter(|(p, _)| leads(*p)).map(|(_, m)| m.live).sum(),
+            stored: sum(|m| m.stored),
+            bytes: sum(|m| m.bytes),
+            store: "memory".into(),
+            lost_partitions: self.membership.lost().len(),
+            tasks: self.tasks.len(),
+            waiting_bytes: self.waiting_bytes,
+            refused: Refused {
+                foreign_frames: self.membership.foreign_frames,
+                rings: self.membership.refused_rings,
+                unsent: self.membership.unsent,
+            },
+            report: self.report(),
+            peers: others.map(|n| Peer { node: n.name, host: n.host.clone(), port: n.ports.client }).collect(),
+            ring: if with_ring { ring.and_then(raw) } else { None },
+        }
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            epoch: self.epoch(),
+            confirmed: self.epoch(),
+            lost_partitions: self.membership.lost().iter().copied().collect(),
+            ..self.transfers.report()
+        }
+    }
+
+    pub(super) fn explain(&mut self, client: Client, id: Option<Box<str>>, terms: Terms, key: &Key) {
+        let Some(ring) = self.ring.clone() else { return self.no_ring(client, id.as_deref()) };
+        let explanation = Explanation::of(&ring, key);
+        self.reply(client, |envelope: Envelope| reply::plain(&explanation, &envelope), id.as_deref(), terms, None);
+    }
+}
+
+fn describe(change: &Change) -> String {
+    format!("{}, phase {}", change.kind, change.phase)
+}
+
+/// Where a key lives, and why.
+#[derive(Serialize)]
+struct Explanation {
+    key: String,
+    hash: String,
+    partition: u32,
+    partitions: u32,
+    strategy: Strategy,
+    /// The strategy's own order.
+    order: Vec<Preferred>,
+    owners: Vec<NodeName>,
+    /// Whether balancing gave it to others than the strategy's own first choices.
+    moved_by_balance: bool,
+    next_owners: Option<Vec<NodeName>>,
+    readers: Vec<NodeName>,
+    change: Option<String>,
+    hints: u64,
+    epoch: u64,
+}
+
+/// A node's place in the strategy's own order: its rendezvous score, or its place on the ring of 2^64.
+#[derive(Serialize)]
+struct Preferred {
+    node: NodeName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<String>,
+}
+
+impl Explanation {
+    fn of(ring: &Ring, key: &Key) -> Explanation {
+        let partition = key.partition(ring.partitions);
+        let names = |row: &[u8]| row.iter().map(|i| ring.node(*i).name).collect::<Vec<_>>();
+        let owners = ring.owners.owners(partition);
+        let unbalanced = ring.unbalanced_owners(partition);
+        Explanation {
+            key: key.text().to_owned(),
+            hash: format!("{:016x}", key.hash()),
+            partition,
+            partitions: ring.partitions,
+            strategy: ring.strategy,
+            owners: names(owners),
+            moved_by_balance: owners.iter().any(|o| !unbalanced.contains(o)),
+            next_owners: ring.change.as_ref().map(|c| names(c.target.owners(partition))),
+            readers: names(ring.readers(partition)),
+            change: ring.change.as_ref().map(describe),
+            hints: 0,
+            epoch: ring.epoch,
+            order: ring.preference(partition).iter().map(|p| Preferred::of(ring, p)).collect(),
+        }
+    }
+}
+
+impl Preferred {
+    fn of(ring: &Ring, preferred: &placement::Preferred) -> Preferred {
+        let node = ring.node(preferred.node).name;
+        match preferred.standing {
+            Standing::Score(score) => Preferred { node, score: Some(score), position: None },
+            // As text: a JSON reader may not hold 64 bits.
+            Standing::Position(at) => Preferred { node, score: None, position: Some(format!("{at:016x}")) },
+        }
+    }
+}

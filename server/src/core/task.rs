@@ -1,0 +1,246 @@
+//! Tasks: whatever takes more than one event. A task's token names its place and, against late answers for a place
+//! that was used again, its serial number.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use ringkv_common::key::Key;
+use ringkv_common::message::peer::{Id, Purpose};
+use ringkv_common::message::{KeyOp, Outcome, Terms};
+use ringkv_common::name::NodeName;
+use ringkv_common::quorum::Quorum;
+use ringkv_common::version::Siblings;
+use slab::Slab;
+
+use super::effect::{Client, Token};
+use super::listing::Listing;
+use super::status::StatusTask;
+use super::transfer::{Handover, Pull};
+
+/// Tasks at most; beyond it new work is refused.
+pub const TASKS_MAX: usize = 1 << 16;
+/// Bits of a token that name the place; the rest is the serial number.
+const PLACE_BITS: u32 = 20;
+
+/// To whom the outcome of an operation on a key goes.
+#[derive(Debug)]
+pub enum Origin {
+    /// A client of this node.
+    Client {
+        /// Who.
+        client: Client,
+        /// Its `id`.
+        id: Option<Box<str>>,
+    },
+    /// A node that forwarded it.
+    Peer {
+        /// Who.
+        from: NodeName,
+        /// Its number there.
+        id: Id,
+    },
+    /// One of many in a message.
+    Many {
+        /// The task that gathers.
+        gather: Token,
+        /// Its place in the list.
+        slot: usize,
+    },
+}
+
+/// An operation on one key.
+#[derive(Debug)]
+pub struct Op {
+    pub origin: Origin,
+    pub op: KeyOp,
+    pub terms: Terms,
+    pub deadline_us: u64,
+    pub stage: OpStage,
+}
+
+/// How far it is.
+#[derive(Debug)]
+pub enum OpStage {
+    /// In line for its key, or its key's state is being read.
+    Waiting,
+    /// Another node coordinates.
+    Forwarded { to: NodeName },
+    /// The new state is being made durable, here and elsewhere.
+    Writing(Box<Writing>),
+    /// The version to be shown is not durable yet.
+    Reading { outcome: Outcome },
+}
+
+/// A write that is under way.
+#[derive(Debug)]
+pub struct Writing {
+    pub siblings: Siblings,
+    pub quorum: Quorum,
+    pub durable_here: bool,
+    pub outcome: Outcome,
+    /// The nodes whose yes counted.
+    pub nodes: smallvec::SmallVec<[NodeName; 3]>,
+}
+
+/// A state of a key that came from elsewhere and is to be joined and kept.
+#[derive(Debug)]
+pub struct Join {
+    pub key: Key,
+    pub siblings: Siblings,
+    pub then: JoinThen,
+}
+
+/// Whom to tell when it is durable.
+#[derive(Debug)]
+pub enum JoinThen {
+    /// The coordinator that sent it.
+    Replicated { to: NodeName, id: Id },
+    /// The pull that fetched it.
+    Pulled(Token),
+}
+
+/// A request for records that a peer made.
+#[derive(Debug)]
+pub struct Give {
+    pub to: NodeName,
+    pub id: Id,
+    pub purpose: Purpose,
+}
+
+/// Several operations of one message.
+#[derive(Debug)]
+pub struct Gather {
+    pub client: Client,
+    pub id: Option<Box<str>>,
+    pub terms: Terms,
+    pub keys: Vec<Option<Key>>,
+    pub outcomes: Vec<Outcome>,
+    pub open: usize,
+}
+
+/// A SEARCH: what each replica holds.
+#[derive(Debug)]
+pub struct Search {
+    pub client: Client,
+    pub id: Option<Box<str>>,
+    pub terms: Terms,
+    pub key: Key,
+    pub asked: Vec<NodeName>,
+    pub answers: Vec<(NodeName, Result<Siblings, String>)>,
+}
+
+/// A look at a key that changes nothing: for a peer, or for a SEARCH of this node.
+#[derive(Debug)]
+pub struct InspectKey {
+    pub key: Key,
+    pub to: Option<(NodeName, Id)>,
+    pub search: Token,
+}
+
+/// A newcomer's question to all peers whether they hear it.
+#[derive(Debug)]
+pub struct Greeting {
+    pub client: Client,
+    pub id: Option<Box<str>>,
+    pub silent: Vec<NodeName>,
+    pub deadline_us: u64,
+}
+
+/// A task.
+#[derive(Debug)]
+pub enum Task {
+    Op(Op),
+    Join(Box<Join>),
+    Give(Give),
+    Gather(Box<Gather>),
+    Search(Box<Search>),
+    Greeting(Box<Greeting>),
+    Listing(Box<Listing>),
+    Status(Box<StatusTask>),
+    InspectKey(Box<InspectKey>),
+    Pull(Box<Pull>),
+    Handover(Handover),
+}
+
+#[derive(Debug)]
+struct Placed {
+    serial: u64,
+    task: Task,
+}
+
+/// All tasks, and when to look at which again.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    places: Slab<Placed>,
+    serial: u64,
+    alarms: BinaryHeap<Reverse<(u64, Token)>>,
+}
+
+impl Tasks {
+    /// Whether new work must be refused.
+    pub fn full(&self) -> bool {
+        self.places.len() >= TASKS_MAX
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Adds a task.
+    pub fn add(&mut self, task: Task) -> Token {
+        self.serial += 1;
+        let place = self.places.insert(Placed { serial: self.serial, task });
+        assert!(place < 1 << PLACE_BITS, "tasks are refused before there are so many");
+        self.serial << PLACE_BITS | place as u64
+    }
+
+    /// The task of a token, if it still is there.
+    pub fn get(&mut self, token: Token) -> Option<&mut Task> {
+        let placed = self.places.get_mut((token & ((1 << PLACE_BITS) - 1)) as usize)?;
+        (placed.serial == token >> PLACE_BITS).then_some(&mut placed.task)
+    }
+
+    /// Ends a task.
+    pub fn take(&mut self, token: Token) -> Option<Task> {
+        self.get(token)?;
+        Some(self.places.remove((token & ((1 << PLACE_BITS) - 1)) as usize).task)
+    }
+
+    /// The operation of a token.
+    pub fn op(&mut self, token: Token) -> Option<&mut Op> {
+        match self.get(token)? {
+            Task::Op(op) => Some(op),
+            _ => None,
+        }
+    }
+
+    /// Has the task looked at again at a monotonic moment.
+    pub fn alarm(&mut self, token: Token, at_us: u64) {
+        self.alarms.push(Reverse((at_us, token)));
+    }
+
+    /// When the first alarm is due.
+    pub fn wake_at(&self) -> Option<u64> {
+        self.alarms.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// The next task whose alarm is due.
+    pub fn due(&mut self, now_us: u64) -> Option<Token> {
+        while let Some(Reverse((at, token))) = self.alarms.peek().copied() {
+            if at > now_us {
+                return None;
+            }
+            self.alarms.pop();
+            if self.get(token).is_some() {
+                return Some(token);
+            }
+        }
+        None
+    }
+
+    /// All tokens, in no order that matters.
+    pub fn tokens(&self) -> Vec<Token> {
+        self.places.iter().map(|(place, placed)| placed.serial << PLACE_BITS | place as u64).collect()
+    }
+}

@@ -1,0 +1,344 @@
+//! The shell: the one loop that owns a node's sockets, its store and its core.
+//!
+//! It turns messages into events, carries out effects, and sleeps when there is nothing to do. Scans are the only
+//! work that may take long, so they wait in line and one slice runs between other events.
+
+mod clients;
+mod peers;
+mod sockets;
+mod wake;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ringkv_common::message::Limits;
+use ringkv_common::name::{NodeName, Ports};
+use ringkv_common::ring::Ring;
+use ringkv_common::time::Now;
+use thiserror::Error;
+
+use self::clients::Clients;
+use self::peers::Peers;
+use self::wake::{Sleeper, Waker};
+use crate::core::{Effect, Event, Identity, Node, Status};
+use crate::store::{Memory, Storage};
+
+/// Messages taken from one socket before the others have their turn.
+const BATCH: usize = 256;
+/// Commands that may wait; they come from a handful of threads.
+const COMMANDS_MAX: usize = 1024;
+/// How long the loop sleeps at most.
+const SLEEP_MAX: Duration = Duration::from_millis(1000);
+/// How long it sleeps at most while messages wait for a peer's connection.
+const SLEEP_UNSENT: Duration = Duration::from_millis(5);
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its name.
+    pub name: NodeName,
+    /// The address that others are told.
+    pub host: String,
+    /// The address to listen on.
+    pub bind: String,
+    /// Its ports.
+    pub ports: Ports,
+    /// Limits of messages.
+    pub limits: Limits,
+    /// The cluster's name in Consul, for STATUS.
+    pub cluster: String,
+    /// Consul's address, for STATUS.
+    pub consul: String,
+}
+
+/// Why a node could not start or go on.
+#[derive(Debug, Error)]
+pub enum ShellError {
+    /// A port is taken, or the address is not this machine's.
+    #[error("cannot listen on {endpoint}: {source}")]
+    Bind {
+        /// What was asked for.
+        endpoint: String,
+        /// What libzmq says.
+        source: zmq::Error,
+    },
+    /// libzmq failed where it must not.
+    #[error("ZeroMQ failed: {0}")]
+    Zmq(#[from] zmq::Error),
+    /// No randomness, or no eventfd.
+    #[error("the system failed: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// How a node ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was told to.
+    ShutDown,
+    /// It was removed from the ring, has handed over all it held, and has forwarded long enough.
+    Removed,
+}
+
+enum Command {
+    Ring(Arc<Ring>),
+    RingAbsent,
+    Status(SyncSender<Status>),
+    ShutDown,
+}
+
+/// Speaks to a running node from other threads.
+#[derive(Clone)]
+pub struct Handle {
+    commands: SyncSender<Command>,
+    waker: Waker,
+}
+
+impl Handle {
+    /// Tells the node of a ring. It takes what is newer than its own.
+    pub fn ring(&self, ring: Arc<Ring>) {
+        self.tell(Command::Ring(ring));
+    }
+
+    /// Tells the node that Consul was read and has no ring. A node that hears this, or of a ring without it, before
+    /// the first ring that lists it knows that it joined empty, and has not lost its memory.
+    pub fn ring_absent(&self) {
+        self.tell(Command::RingAbsent);
+    }
+
+    /// Ends the node.
+    pub fn shut_down(&self) {
+        self.tell(Command::ShutDown);
+    }
+
+    /// What the node says of itself; `None` where it has ended or does not answer within two seconds.
+    pub fn status(&self) -> Option<Status> {
+        let (sender, receiver) = sync_channel(1);
+        self.tell(Command::Status(sender));
+        receiver.recv_timeout(Duration::from_secs(2)).ok()
+    }
+
+    fn tell(&self, command: Command) {
+        // A node that has ended needs no telling.
+        if self.commands.send(command).is_ok() {
+            self.waker.wake();
+        }
+    }
+}
+
+/// A node with its sockets.
+pub struct Shell {
+    node: Node,
+    store: Memory,
+    clients: Clients,
+    peers: Peers,
+    commands: Receiver<Command>,
+    handle: Handle,
+    sleeper: Sleeper,
+    effects: Vec<Effect>,
+    /// Scans that wait for a quiet moment.
+    scans: VecDeque<Effect>,
+    started: Instant,
+    end: Option<End>,
+}
+
+impl Shell {
+    /// Listens on the client and the peer port.
+    pub fn bind(config: Config) -> Result<Shell, ShellError> {
+        let context = zmq::Context::new();
+        let clients = Clients::bind(&context, &config)?;
+        let peers = Peers::bind(context, &config)?;
+        let mut actor = [0u8; 16];
+        getrandom::fill(&mut actor).map_err(std::io::Error::from)?;
+        let node = Node::new(Identity {
+            name: config.name,
+            host: config.host,
+            ports: config.ports,
+            cluster: config.cluster,
+            consul: config.consul,
+            pid: std::process::id(),
+            limits: config.limits,
+            actor: u128::from_le_bytes(actor),
+        });
+        let (sender, commands) = sync_channel(COMMANDS_MAX);
+        let (waker, sleeper) = wake::pair()?;
+        Ok(Shell {
+            node,
+            // Without a ring there is no partition; the store is made anew with the first one.
+            store: Memory::new(0),
+            clients,
+            peers,
+            commands,
+            handle: Handle { commands: sender, waker },
+            sleeper,
+            effects: Vec::new(),
+            scans: VecDeque::new(),
+            started: Instant::now(),
+            end: None,
+        })
+    }
+
+    /// What other threads speak to it with.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs the node until it ends.
+    pub fn run(mut self) -> Result<End, ShellError> {
+        loop {
+            let now = self.now();
+            let mut busy = self.take_commands(now);
+            busy |= self.take_requests(now)?;
+            busy |= self.take_frames(now)?;
+            busy |= self.run_scan(now);
+            busy |= self.flush_peers(now);
+            if self.node.wake_at().is_some_and(|at| at <= now.mono_us) {
+                self.step(now, Event::Tick);
+            }
+            if let Some(end) = self.end {
+                return Ok(end);
+            }
+            if !busy {
+                self.sleep()?;
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        let mono_us = self.started.elapsed().as_micros() as u64;
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { mono_us, wall_ms: wall.as_millis() as u64 }
+    }
+
+    fn take_commands(&mut self, now: Now) -> bool {
+        let mut busy = false;
+        while let Ok(command) = self.commands.try_recv() {
+            busy = true;
+            match command {
+                Command::Ring(ring) => self.step(now, Event::Ring(ring)),
+                Command::RingAbsent => self.step(now, Event::RingAbsent),
+                // Whoever asked may have gone.
+                Command::Status(to) => drop(to.try_send(self.node.status(&self.store.measures(), false))),
+                Command::ShutDown => self.end = Some(End::ShutDown),
+            }
+        }
+        busy
+    }
+
+    fn take_requests(&mut self, now: Now) -> Result<bool, ShellError> {
+        for taken in 0..BATCH {
+            let Some(message) = self.clients.receive()? else { return Ok(taken > 0) };
+            let client = message.client;
+            match message.frames.as_slice() {
+                [body] if message.complete => self.step(now, Event::Request { client, body, value: None }),
+                [body, value] if message.complete => {
+                    self.step(now, Event::Request { client, body, value: Some(value) });
+                }
+                _ => self.step(now, Event::TooManyFrames { client, frames: message.count }),
+            }
+        }
+        Ok(true)
+    }
+
+    fn take_frames(&mut self, now: Now) -> Result<bool, ShellError> {
+        for taken in 0..BATCH {
+            let Some(frame) = self.peers.receive()? else { return Ok(taken > 0) };
+            self.step(now, Event::Peer(frame));
+        }
+        Ok(true)
+    }
+
+    fn run_scan(&mut self, now: Now) -> bool {
+        let Some(scan) = self.scans.pop_front() else { return false };
+        match scan {
+            Effect::Scan { token, stretch, known, slice } => {
+                let (records, next) = self.store.scan(&stretch, &known, slice);
+                self.step(now, Event::Scanned { token, records, next });
+            }
+            Effect::Digest { token, stretch, records_max } => {
+                let (digests, next) = self.store.digests(&stretch, records_max);
+                self.step(now, Event::Digested { token, digests, next });
+            }
+            other => unreachable!("{other:?} is no scan"),
+        }
+        true
+    }
+
+    fn flush_peers(&mut self, now: Now) -> bool {
+        let unsent = self.peers.flush(now);
+        let busy = !unsent.is_empty();
+        for (to, message) in unsent {
+            self.step(now, Event::Unsent { to, message });
+        }
+        busy
+    }
+
+    /// Gives the core an event and carries out all that follows from it.
+    fn step(&mut self, now: Now, event: Event) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.node.step(now, event, &mut effects);
+        let mut at = 0;
+        while at < effects.len() {
+            let effect = std::mem::replace(&mut effects[at], Effect::Leave);
+            at += 1;
+            if let Some(event) = self.carry_out(now, effect) {
+                self.node.step(now, event, &mut effects);
+            }
+        }
+        effects.clear();
+        self.effects = effects;
+    }
+
+    /// Carries out an effect; what comes of it at once is returned.
+    fn carry_out(&mut self, now: Now, effect: Effect) -> Option<Event<'static>> {
+        match effect {
+            Effect::Reply { client, frames } => self.clients.reply(client, frames),
+            Effect::Send { to, message } => {
+                let cluster = self.node.cluster_id();
+                let unsent = self.peers.send(now, to, cluster, message);
+                return unsent.map(|message| Event::Unsent { to, message });
+            }
+            Effect::Read { token, key } => {
+                let siblings = self.store.read(&key);
+                return Some(Event::Read { token, siblings });
+            }
+            Effect::Persist { token, key, siblings } => {
+                self.store.write(&key, &siblings);
+                return Some(Event::Persisted { token });
+            }
+            Effect::Drop { token, partition } => {
+                self.store.drop_partition(partition);
+                return Some(Event::Persisted { token });
+            }
+            Effect::Measure { token } => {
+                return Some(Event::Measured { token, measures: self.store.measures() });
+            }
+            Effect::Scan { .. } | Effect::Digest { .. } => self.scans.push_back(effect),
+            Effect::Adopted(ring) => self.adopt(&ring),
+            Effect::Connect { node, host, port } => self.peers.connect_stranger(node, &host, port),
+            Effect::Leave => self.end = Some(End::Removed),
+        }
+        None
+    }
+
+    fn adopt(&mut self, ring: &Ring) {
+        self.peers.connect_ring(ring);
+        if self.store.partitions() != ring.partitions {
+            self.store = Memory::new(ring.partitions);
+        }
+        tracing::info!(epoch = ring.epoch, nodes = ring.nodes.len(), "goes by a new ring");
+    }
+
+    fn sleep(&mut self) -> Result<(), ShellError> {
+        let until = self.node.wake_at().map_or(SLEEP_MAX, |at| {
+            Duration::from_micros(at.saturating_sub(self.started.elapsed().as_micros() as u64))
+        });
+        let bound = if self.peers.waiting() { SLEEP_UNSENT } else { SLEEP_MAX };
+        // Rounded up, or the loop would spin through the last millisecond.
+        let timeout = until.min(bound).as_micros().div_ceil(1000) as i64;
+        let sockets = [self.clients.socket(), self.peers.socket()];
+        self.sleeper.sleep(&sockets, timeout)?;
+        Ok(())
+    }
+}

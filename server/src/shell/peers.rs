@@ -1,0 +1,182 @@
+//! The sockets between nodes: a ROUTER that only listens, and to each peer a DEALER that only speaks.
+//!
+//! Messages are told to a peer on its DEALER, answers too, so every socket has one direction and none can drop in
+//! silence: a send that libzmq refuses waits here for a moment, bounded, and then goes back to the core as unsent.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ringkv_common::message::Limits;
+use ringkv_common::message::peer::{Frame, Message};
+use ringkv_common::name::NodeName;
+use ringkv_common::ring::{ClusterId, Ring};
+use ringkv_common::time::Now;
+
+use super::sockets;
+use super::{Config, ShellError};
+
+/// Bytes that may wait for a peer that takes nothing.
+const WAITING_BYTES_MAX: usize = 32 << 20;
+/// How long a message waits, in milliseconds.
+const WAITING_MS: u64 = 1_000;
+/// Milliseconds between attempts to connect again.
+const RECONNECT_MS: i32 = 50;
+const RECONNECT_MS_MAX: i32 = 500;
+/// Peers that are in no ring and may be connected.
+const STRANGERS_MAX: usize = 32;
+
+struct Waiting {
+    since_us: u64,
+    bytes: Vec<u8>,
+    message: Message,
+}
+
+struct Peer {
+    endpoint: String,
+    socket: zmq::Socket,
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    in_ring: bool,
+}
+
+/// The sockets between nodes.
+pub struct Peers {
+    context: zmq::Context,
+    limits: Limits,
+    name: NodeName,
+    socket: zmq::Socket,
+    peers: BTreeMap<NodeName, Peer>,
+    /// Frames that could not be read.
+    pub malformed: u64,
+}
+
+impl Peers {
+    pub fn bind(context: zmq::Context, config: &Config) -> Result<Peers, ShellError> {
+        let socket = sockets::open(&context, zmq::ROUTER, &config.limits)?;
+        sockets::bind(&socket, &config.bind, config.ports.peer)?;
+        let (limits, name) = (config.limits, config.name);
+        Ok(Peers { context, limits, name, socket, peers: BTreeMap::new(), malformed: 0 })
+    }
+
+    pub fn socket(&self) -> &zmq::Socket {
+        &self.socket
+    }
+
+    /// The next frame that can be read, if one is here.
+    pub fn receive(&mut self) -> Result<Option<Frame>, ShellError> {
+        loop {
+            let mut first = true;
+            let last = loop {
+                let frame = match self.socket.recv_msg(if first { zmq::DONTWAIT } else { 0 }) {
+                    Ok(frame) => frame,
+                    Err(zmq::Error::EAGAIN | zmq::Error::EINTR) if first => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                };
+                first = false;
+                if !frame.get_more() {
+                    break frame;
+                }
+            };
+            match Frame::decode(&last) {
+                Ok(frame) => return Ok(Some(frame)),
+                Err(error) => {
+                    self.malformed += 1;
+                    tracing::warn!(total = self.malformed, "a frame on the peer port was dropped: {error}");
+                }
+            }
+        }
+    }
+
+    /// Tells a peer. Returns the message where it can be neither sent nor kept.
+    pub fn send(&mut self, now: Now, to: NodeName, cluster: ClusterId, message: Message) -> Option<Message> {
+        let Some(peer) = self.peers.get_mut(&to) else { return Some(message) };
+        let frame = Frame { cluster, from: self.name, message };
+        let bytes = frame.encode();
+        if peer.waiting.is_empty() && peer.socket.send(bytes.as_slice(), zmq::DONTWAIT).is_ok() {
+            return None;
+        }
+        if peer.waiting_bytes + bytes.len() > WAITING_BYTES_MAX {
+            return Some(frame.message);
+        }
+        peer.waiting_bytes += bytes.len();
+        peer.waiting.push_back(Waiting { since_us: now.mono_us, bytes, message: frame.message });
+        None
+    }
+
+    /// Whether messages wait to be sent.
+    pub fn waiting(&self) -> bool {
+        self.peers.values().any(|p| !p.waiting.is_empty())
+    }
+
+    /// Sends what waits, and returns what has waited too long.
+    pub fn flush(&mut self, now: Now) -> Vec<(NodeName, Message)> {
+        let mut unsent = Vec::new();
+        for (name, peer) in self.peers.iter_mut().filter(|(_, p)| !p.waiting.is_empty()) {
+            while let Some(front) = peer.waiting.front() {
+                let sent = peer.socket.send(front.bytes.as_slice(), zmq::DONTWAIT).is_ok();
+                let expired = front.since_us + WAITING_MS * 1000 <= now.mono_us;
+                if !sent && !expired {
+                    break;
+                }
+                let Some(front) = peer.waiting.pop_front() else { break };
+                peer.waiting_bytes -= front.bytes.len();
+                if !sent {
+                    unsent.push((*name, front.message));
+                }
+            }
+        }
+        unsent
+    }
+
+    /// Connects to the ring's nodes, and forgets those who left.
+    pub fn connect_ring(&mut self, ring: &Ring) {
+        let me = self.name;
+        for node in ring.nodes.iter().filter(|n| n.name != me) {
+            self.connect(node.name, &node.host, node.ports.peer, true);
+        }
+        // One that has just left may still be owed answers, and hands over what it held: it stays as a stranger.
+        for (name, peer) in &mut self.peers {
+            peer.in_ring = ring.node_named(*name).is_some();
+        }
+        self.forget_strangers();
+    }
+
+    /// Connects to a node that is in no ring.
+    pub fn connect_stranger(&mut self, name: NodeName, host: &str, port: u16) {
+        if name != self.name {
+            self.connect(name, host, port, false);
+            self.forget_strangers();
+        }
+    }
+
+    fn connect(&mut self, name: NodeName, host: &str, port: u16, in_ring: bool) {
+        let endpoint = format!("tcp://{}:{port}", sockets::bracketed(host));
+        if self.peers.get(&name).is_some_and(|p| p.endpoint == endpoint) {
+            return;
+        }
+        match self.open(&endpoint) {
+            Ok(socket) => {
+                let peer = Peer { endpoint, socket, waiting: VecDeque::new(), waiting_bytes: 0, in_ring };
+                self.peers.insert(name, peer);
+            }
+            Err(error) => tracing::warn!(%name, endpoint, "cannot connect: {error}"),
+        }
+    }
+
+    fn open(&self, endpoint: &str) -> Result<zmq::Socket, ShellError> {
+        let socket = sockets::open(&self.context, zmq::DEALER, &self.limits)?;
+        // Without a connection nothing is queued: what libzmq would lose at a reconnect stays here.
+        socket.set_immediate(true)?;
+        socket.set_reconnect_ivl(RECONNECT_MS)?;
+        socket.set_reconnect_ivl_max(RECONNECT_MS_MAX)?;
+        socket.set_ipv6(endpoint.contains('['))?;
+        socket.connect(endpoint)?;
+        Ok(socket)
+    }
+
+    fn forget_strangers(&mut self) {
+        let strangers: Vec<NodeName> = self.peers.iter().filter(|(_, p)| !p.in_ring).map(|(n, _)| *n).collect();
+        for name in strangers.iter().take(strangers.len().saturating_sub(STRANGERS_MAX)) {
+            self.peers.remove(name);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The engine that keeps everything in memory: a sorted map from hash to record for each partition.
+//!
+//! A partition of a few hundred keys is two or three tree nodes deep, so a lookup costs what a hash table's would,
+//! and scans and cursors come for nothing.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use ringkv_common::key::Key;
+use ringkv_common::message::peer::{Record, Stretch};
+use ringkv_common::version::Siblings;
+
+use super::record::{self, Actors};
+use super::{Measure, Slice, Storage};
+
+/// Keys of one hash share an entry; there is more than one only by an adversary's or by one in 2^64 odds.
+type Entry = Box<[u8]>;
+
+#[derive(Debug, Default)]
+struct Partition {
+    entries: BTreeMap<u64, Entry>,
+    measure: Measure,
+}
+
+/// Records in memory.
+#[derive(Debug)]
+pub struct Memory {
+    partitions: Vec<Partition>,
+    actors: Actors,
+    /// Reused for encoding, so that a write allocates once.
+    scratch: Vec<u8>,
+}
+
+impl Memory {
+    /// An empty store of so many partitions.
+    pub fn new(partitions: u32) -> Memory {
+        let partitions = (0..partitions).map(|_| Partition::default()).collect();
+        Memory { partitions, actors: Actors::default(), scratch: Vec::new() }
+    }
+
+    /// How many partitions there are.
+    pub fn partitions(&self) -> u32 {
+        self.partitions.len() as u32
+    }
+
+    fn partition_of(&self, key: &Key) -> usize {
+        key.partition(self.partitions.len() as u32) as usize
+    }
+
+    /// The entries of a stretch from behind `after` on, the one with the hash of `after` included.
+    fn range(&self, stretch: &Stretch) -> impl Iterator<Item = (&u64, &Entry)> {
+        let from = stretch.after.as_ref().map_or(Bound::Unbounded, |k| Bound::Included(k.hash()));
+        let until = stretch.until.as_ref().map_or(Bound::Unbounded, |k| Bound::Included(k.hash()));
+        let entries = &self.partitions[stretch.partition as usize].entries;
+        // A range that ends before it begins is empty here, and a panic in the map.
+        let empty = matches!((from, until), (Bound::Included(a), Bound::Included(b)) if a > b);
+        (!empty).then(|| entries.range((from, until))).into_iter().flatten()
+    }
+
+    fn records<'a>(&'a self, stretch: &'a Stretch) -> impl Iterator<Item = Record> + 'a {
+        let inside = |key: &Key| {
+            stretch.after.as_ref().is_none_or(|after| key > after)
+                && stretch.until.as_ref().is_none_or(|until| key <= until)
+        };
+        self.range(stretch)
+            .flat_map(|(_, entry)| sorted(record::decode_all(entry, &self.actors)))
+            .filter(move |(key, _)| inside(key))
+    }
+}
+
+/// Records of one hash in key order.
+fn sorted(records: impl Iterator<Item = Record>) -> impl Iterator<Item = Record> {
+    let mut records: smallvec::SmallVec<[Record; 1]> = records.collect();
+    records.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    records.into_iter()
+}
+
+fn size(key: &Key, siblings: &Siblings) -> u64 {
+    (key.text().len() + siblings.versions.iter().map(|v| v.content.bytes().len()).sum::<usize>()) as u64
+}
+
+fn is_live(siblings: &Siblings) -> bool {
+    siblings.versions.iter().any(|v| !v.content.is_tombstone())
+}
+
+impl Measure {
+    fn add(&mut self, key: &Key, siblings: &Siblings) {
+        self.live += u64::from(is_live(siblings));
+        self.stored += 1;
+        self.bytes += size(key, siblings);
+    }
+
+    fn subtract(&mut self, key: &Key, siblings: &Siblings) {
+        self.live -= u64::from(is_live(siblings));
+        self.stored -= 1;
+        self.bytes -= size(key, siblings);
+    }
+}
+
+impl Storage for Memory {
+    fn read(&self, key: &Key) -> Siblings {
+        let entry = self.partitions[self.partition_of(key)].entries.get(&key.hash());
+        entry.and_then(|entry| record::find(entry, &self.actors, key)).unwrap_or_default()
+    }
+
+    fn write(&mut self, key: &Key, siblings: &Siblings) {
+        let at = self.partition_of(key);
+        let Memory { partitions, actors, scratch } = self;
+        let Partition { entries, measure } = &mut partitions[at];
+        scratch.clear();
+        record::encode(scratch, actors, key, siblings);
+        measure.add(key, siblings);
+        match entries.entry(key.hash()) {
+            std::collections::btree_map::Entry::Vacant(slot) => drop(slot.insert(Box::from(scratch.as_slice()))),
+            std::collections::btree_map::Entry::Occupied(mut slot) => {
+                for (other, held) in record::decode_all(slot.get(), actors).collect::<Vec<_>>() {
+                    if other == *key {
+                        measure.subtract(&other, &held);
+                    } else {
+                        record::encode(scratch, actors, &other, &held);
+                    }
+                }
+                slot.insert(Box::from(scratch.as_slice()));
+            }
+        }
+    }
+
+    fn scan(&self, stretch: &Stretch, known: &[(u64, u64)], slice: Slice) -> (Vec<Record>, Option<Key>) {
+        let (mut found, mut bytes, mut seen) = (Vec::new(), 0, 0);
+        let mut last = None;
+        for (key, siblings) in self.records(stretch) {
+            if seen >= slice.records_max || bytes >= slice.bytes_max {
+                return (found, last);
+            }
+            seen += 1;
+            last = Some(key.clone());
+            let digest = known.binary_search_by_key(&key.hash(), |(hash, _)| *hash).map(|at| known[at].1);
+            if digest != Ok(siblings.digest()) {
+                bytes += size(&key, &siblings) as usize;
+                found.push((key, siblings));
+            }
+        }
+        (found, None)
+    }
+
+    fn digests(&self, stretch: &Stretch, records_max: usize) -> (Vec<(u64, u64)>, Option<Key>) {
+        let mut digests: Vec<(u64, u64)> = Vec::new();
+        let mut last = None;
+        for (key, siblings) in self.records(stretch) {
+            // Two keys of one hash get no digest, so that both are always sent.
+            let twin = digests.last_mut().filter(|(hash, _)| *hash == key.hash());
+            if let Some((_, digest)) = twin {
+                *digest = 0;
+                last = Some(key);
+                continue;
+            }
+            if digests.len() >= records_max {
+                return (digests, last);
+            }
+            digests.push((key.hash(), siblings.digest()));
+            last = Some(key);
+        }
+        (digests, None)
+    }
+
+    fn drop_partition(&mut self, partition: u32) {
+        self.partitions[partition as usize] = Partition::default();
+    }
+
+    fn measures(&self) -> Vec<(u32, Measure)> {
+        let filled = self.partitions.iter().enumerate().filter(|(_, p)| p.measure.stored > 0);
+        filled.map(|(at, p)| (at as u32, p.measure)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn memory_keeps_the_contract() {
+        super::super::contract::check(super::Memory::new);
+    }
+}

@@ -1,0 +1,56 @@
+//! Where a node's records are: a trait, its engines, and one contract that all engines keep.
+//!
+//! Keys are ordered by hash, then by bytes, so a partition is one stretch of the order and a scan can go on behind
+//! any key, whatever was written meanwhile.
+
+pub mod contract;
+mod memory;
+mod record;
+
+use ringkv_common::key::Key;
+use ringkv_common::message::peer::{Record, Stretch};
+use ringkv_common::version::Siblings;
+
+pub use memory::Memory;
+
+/// How much a partition holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measure {
+    /// Keys with a value to show.
+    pub live: u64,
+    /// All keys, deleted ones too.
+    pub stored: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+}
+
+/// How much a scan may return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Bytes of keys and values; one record is always returned.
+    pub bytes_max: usize,
+    /// Records looked at, returned or not.
+    pub records_max: usize,
+}
+
+/// An engine. It knows partitions but not who owns them; what it is given it keeps as it is.
+pub trait Storage {
+    /// All that is held of a key; the default where it never was heard of.
+    fn read(&self, key: &Key) -> Siblings;
+
+    /// Replaces all that is held of a key.
+    fn write(&mut self, key: &Key, siblings: &Siblings);
+
+    /// The records of a stretch in key order, without those that `known` (sorted by hash) lists with their digest.
+    /// Returns where to go on, `None` at the stretch's end.
+    fn scan(&self, stretch: &Stretch, known: &[(u64, u64)], slice: Slice) -> (Vec<Record>, Option<Key>);
+
+    /// (hash, digest) of the stretch's records, sorted by hash, and the last key looked at, `None` at its end.
+    fn digests(&self, stretch: &Stretch, records_max: usize) -> (Vec<(u64, u64)>, Option<Key>);
+
+    /// Forgets a whole partition.
+    fn drop_partition(&mut self, partition: u32);
+
+    /// How much each partition holds; those that hold nothing are left out.
+    fn measures(&self) -> Vec<(u32, Measure)>;
+}

@@ -1,0 +1,203 @@
+//! A record as bytes in memory: a key and its siblings, as short as the usual case allows.
+//!
+//! ```text
+//!   usual:    [flags][clock entries]([actor u16][counter])*[dot's place][stamp][request?][key length][key][value length][value]
+//!   any other: [flags][length][postcard of (key, siblings)]
+//! ```
+//!
+//! Usual is one version whose dot its clock ends with. Actors are 18 bytes and few, so they are kept once and named
+//! by number. Numbers are LEB128.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ringkv_common::key::Key;
+use ringkv_common::message::peer::Record;
+use ringkv_common::time::Stamp;
+use ringkv_common::version::{Actor, Content, Dot, Siblings, Version};
+use smallvec::SmallVec;
+
+const JSON: u8 = 0;
+const BINARY: u8 = 1;
+const TOMBSTONE: u8 = 2;
+const KIND: u8 = 3;
+const CONTEXTUAL: u8 = 4;
+const REQUEST: u8 = 8;
+const GENERAL: u8 = 16;
+
+/// The actors that records name by number.
+#[derive(Debug, Default)]
+pub struct Actors {
+    list: Vec<Actor>,
+    numbers: HashMap<Actor, u16>,
+}
+
+impl Actors {
+    /// An actor's number; `None` once there are more than 65,536, whose records are then written in full.
+    fn number(&mut self, actor: Actor) -> Option<u16> {
+        if let Some(number) = self.numbers.get(&actor) {
+            return Some(*number);
+        }
+        let number = u16::try_from(self.list.len()).ok()?;
+        self.list.push(actor);
+        self.numbers.insert(actor, number);
+        Some(number)
+    }
+}
+
+fn put_number(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// Reads records that this module wrote; a cut one is a defect of ours.
+struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n: usize) -> &'a [u8] {
+        let (taken, rest) = self.bytes.split_at(n);
+        self.bytes = rest;
+        taken
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.take(1)[0]
+    }
+
+    fn number(&mut self) -> u64 {
+        let (mut n, mut shift) = (0, 0);
+        loop {
+            let byte = self.byte();
+            n |= u64::from(byte & 0x7F) << shift;
+            if byte < 0x80 {
+                return n;
+            }
+            shift += 7;
+        }
+    }
+
+    fn fixed<const N: usize>(&mut self) -> [u8; N] {
+        self.take(N).try_into().expect("take returns what was asked for")
+    }
+
+    fn text(&mut self) -> &'a str {
+        let length = self.number() as usize;
+        std::str::from_utf8(self.take(length)).expect("a key was UTF-8 when it was written")
+    }
+}
+
+/// Appends a record.
+pub fn encode(out: &mut Vec<u8>, actors: &mut Actors, key: &Key, siblings: &Siblings) {
+    let start = out.len();
+    if encode_usual(out, actors, key, siblings).is_none() {
+        out.truncate(start);
+        out.push(GENERAL);
+        let body = postcard::to_stdvec(&(key, siblings)).expect("plain data in memory always encodes");
+        put_number(out, body.len() as u64);
+        out.extend_from_slice(&body);
+    }
+}
+
+fn encode_usual(out: &mut Vec<u8>, actors: &mut Actors, key: &Key, siblings: &Siblings) -> Option<()> {
+    let [version] = siblings.versions.as_slice() else { return None };
+    let clock = siblings.clock.entries();
+    let place = clock.iter().position(|dot| *dot == version.dot)?;
+    if !siblings.foreign.entries().is_empty() || clock.len() > 255 {
+        return None;
+    }
+    let kind = match &version.content {
+        Content::Json(_) => JSON,
+        Content::Binary(_) => BINARY,
+        Content::Tombstone => TOMBSTONE,
+    };
+    let contextual = if version.contextual { CONTEXTUAL } else { 0 };
+    let request = if version.request != 0 { REQUEST } else { 0 };
+    out.extend_from_slice(&[kind | contextual | request, clock.len() as u8]);
+    for dot in clock {
+        out.extend_from_slice(&actors.number(dot.actor)?.to_le_bytes());
+        put_number(out, dot.counter);
+    }
+    out.push(place as u8);
+    out.extend_from_slice(&version.stamp.0.to_le_bytes());
+    if version.request != 0 {
+        out.extend_from_slice(&version.request.to_le_bytes());
+    }
+    put_number(out, key.text().len() as u64);
+    out.extend_from_slice(key.text().as_bytes());
+    put_number(out, version.content.bytes().len() as u64);
+    out.extend_from_slice(version.content.bytes());
+    Some(())
+}
+
+/// The records of one entry: more than one only where two keys have one hash.
+pub fn decode_all<'a>(bytes: &'a [u8], actors: &'a Actors) -> impl Iterator<Item = Record> + 'a {
+    let mut reader = Reader { bytes };
+    std::iter::from_fn(move || (!reader.bytes.is_empty()).then(|| decode(&mut reader, actors)))
+}
+
+/// The siblings of one key in an entry.
+pub fn find(bytes: &[u8], actors: &Actors, key: &Key) -> Option<Siblings> {
+    let mut reader = Reader { bytes };
+    while !reader.bytes.is_empty() {
+        let flags = reader.byte();
+        let (found, siblings) = body(&mut reader, flags, actors, |text| text == key.text());
+        if found {
+            return siblings;
+        }
+    }
+    None
+}
+
+fn decode(reader: &mut Reader, actors: &Actors) -> Record {
+    let flags = reader.byte();
+    let mut key = None;
+    let (_, siblings) = body(reader, flags, actors, |text| {
+        key = Key::new(text).ok();
+        true
+    });
+    (key.expect("a key was valid when it was written"), siblings.expect("wanted above"))
+}
+
+/// Reads one record's rest, and builds its siblings where the key is wanted.
+fn body(
+    reader: &mut Reader,
+    flags: u8,
+    actors: &Actors,
+    mut wanted: impl FnMut(&str) -> bool,
+) -> (bool, Option<Siblings>) {
+    if flags & GENERAL != 0 {
+        let length = reader.number() as usize;
+        let (key, siblings): Record =
+            postcard::from_bytes(reader.take(length)).expect("a record is read as it was written");
+        let found = wanted(key.text());
+        return (found, found.then_some(siblings));
+    }
+    let mut clock: SmallVec<[Dot; 2]> = SmallVec::new();
+    for _ in 0..reader.byte() {
+        let actor = actors.list[usize::from(u16::from_le_bytes(reader.fixed()))];
+        clock.push(Dot { actor, counter: reader.number() });
+    }
+    let dot = clock[usize::from(reader.byte())];
+    let stamp = Stamp(u64::from_le_bytes(reader.fixed()));
+    let request = if flags & REQUEST != 0 { u64::from_le_bytes(reader.fixed()) } else { 0 };
+    let found = wanted(reader.text());
+    let length = reader.number() as usize;
+    let value = reader.take(length);
+    if !found {
+        return (false, None);
+    }
+    let content = match flags & KIND {
+        JSON => Content::Json(Arc::from(value)),
+        BINARY => Content::Binary(Arc::from(value)),
+        _ => Content::Tombstone,
+    };
+    let version = Version { dot, stamp, request, contextual: flags & CONTEXTUAL != 0, content };
+    let mut siblings = Siblings { clock: clock.into_iter().collect(), ..Siblings::default() };
+    siblings.versions.push(version);
+    (true, Some(siblings))
+}
