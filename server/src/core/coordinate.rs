@@ -47,7 +47,9 @@ impl Node {
             Operation::Search(key) => self.begin_search(client, id, terms, key),
             Operation::Explain(key) => self.explain(client, id, terms, &key),
             Operation::Status { ring } => self.begin_status(client, id, ring),
-            Operation::Ping => self.reply(client, |envelope| reply::ok(&envelope), id.as_deref(), terms, None),
+            Operation::Ping => {
+                self.reply(client, |envelope| reply::ok(&envelope), id.as_deref(), terms, None)
+            }
             Operation::Consent(question) => self.on_consent(client, id, terms, question),
             Operation::AcceptLoss => self.accept_loss(client, id, terms),
         }
@@ -75,7 +77,13 @@ impl Node {
                 Ok(op) if !self.tasks.full() => self.begin(origin, op, terms),
                 Ok(_) => {
                     let text = format!("{TASKS_MAX} requests wait at {}, try again later", self.id.name);
-                    self.conclude(origin, terms, None, Outcome::Failed(Failure::new(Code::Overloaded, text)), &[]);
+                    self.conclude(
+                        origin,
+                        terms,
+                        None,
+                        Outcome::Failed(Failure::new(Code::Overloaded, text)),
+                        &[],
+                    );
                 }
                 Err(failure) => self.conclude(origin, terms, None, Outcome::Failed(failure), &[]),
             }
@@ -86,7 +94,8 @@ impl Node {
     /// Begins an operation: coordinates it where this node may, else has its owner do so.
     pub(super) fn begin(&mut self, origin: Origin, op: KeyOp, terms: Terms) {
         let Some(ring) = self.ring.clone() else {
-            let failure = Failure::new(Code::NotReady, format!("{} has no ring yet, try again soon", self.id.name));
+            let failure =
+                Failure::new(Code::NotReady, format!("{} has no ring yet, try again soon", self.id.name));
             return self.conclude(origin, terms, Some(op.key()), Outcome::Failed(failure), &[]);
         };
         if let Some(failure) = impossible(&ring, &op, &terms) {
@@ -115,7 +124,8 @@ impl Node {
             Turn::Now => self.proceed(token, key),
             Turn::Later => {}
             Turn::Full => {
-                let text = format!("{LINE_MAX} operations wait for this key at {}, try again later", self.id.name);
+                let text =
+                    format!("{LINE_MAX} operations wait for this key at {}, try again later", self.id.name);
                 self.fail(token, Failure::new(Code::Overloaded, text));
             }
         }
@@ -156,7 +166,10 @@ impl Node {
         let lost = self.ring.as_ref().is_some_and(|r| self.membership.is_lost(key.partition(r.partitions)));
         let hint = if lost { ": its partition lost its data with a node's memory" } else { "" };
         let shown: String = key.text().chars().take(64).collect();
-        Failure { lost, ..Failure::new(Code::KeyNotFound, format!("nothing is stored under \"{shown}\"{hint}")) }
+        Failure {
+            lost,
+            ..Failure::new(Code::KeyNotFound, format!("nothing is stored under \"{shown}\"{hint}"))
+        }
     }
 
     fn proceed_write(&mut self, token: Token, write: Write) {
@@ -167,7 +180,9 @@ impl Node {
         let exists = !next.values().is_empty();
         let failure = match write.condition {
             _ if repeated => None,
-            Condition::Absent if exists => Some(Failure::new(Code::KeyExists, "the key has a value: UPDATE or PUT it")),
+            Condition::Absent if exists => {
+                Some(Failure::new(Code::KeyExists, "the key has a value: UPDATE or PUT it"))
+            }
             Condition::Present if !exists => Some(self.not_found(&key)),
             _ => None,
         };
@@ -191,7 +206,8 @@ impl Node {
     /// Makes a new state durable here and tells the other owners.
     fn replicate(&mut self, token: Token, key: &Key, siblings: Siblings, request: u64) {
         let Some(op) = self.tasks.op(token) else { return };
-        let outcome = Outcome::Stored { context: op.terms.want.context.then(|| Box::new(siblings.context())) };
+        let outcome =
+            Outcome::Stored { context: op.terms.want.context.then(|| Box::new(siblings.context())) };
         let (w, deadline_us) = (op.terms.write, op.deadline_us);
         let resend_us = self.now.after_ms(RESEND_MS);
         let writing = Writing {
@@ -220,7 +236,8 @@ impl Node {
         let others = others(&route, self.id.name);
         let epoch = ring.epoch;
         let name = self.id.name;
-        let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else {
+        let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), .. }) = self.tasks.op(token)
+        else {
             return false;
         };
         writing.quorum = quorum_of(&route, w);
@@ -230,7 +247,13 @@ impl Node {
         }
         let request = write.request.unwrap_or(0);
         let siblings = &writing.siblings;
-        let tell = |_| Message::Replicate { id: token, epoch, key: key.clone(), siblings: siblings.clone(), request };
+        let tell = |_| Message::Replicate {
+            id: token,
+            epoch,
+            key: key.clone(),
+            siblings: siblings.clone(),
+            request,
+        };
         let messages: SmallVec<[Message; 2]> = others.iter().map(tell).collect();
         for (to, message) in others.iter().zip(messages) {
             self.send(*to, message);
@@ -325,7 +348,9 @@ impl Node {
         nodes: &[NodeName],
     ) {
         match origin {
-            Origin::Peer { from, id } => self.send(from, Message::Forwarded { id, outcome, nodes: nodes.to_vec() }),
+            Origin::Peer { from, id } => {
+                self.send(from, Message::Forwarded { id, outcome, nodes: nodes.to_vec() })
+            }
             Origin::Many { gather, slot } => self.gathered(gather, Some((slot, outcome))),
             Origin::Client { client, id } => {
                 let receipt = terms.want.receipt.then(|| Receipt {
@@ -380,7 +405,9 @@ impl Node {
         if bytes <= max {
             return frames;
         }
-        let text = format!("the reply would have {bytes} bytes, {max} are allowed: ask for fewer keys, or with limit");
+        let text = format!(
+            "the reply would have {bytes} bytes, {max} are allowed: ask for fewer keys, or with limit"
+        );
         reply::failure(&Failure::new(Code::TooLarge, text), &Envelope { id, ..Envelope::default() })
     }
 
@@ -396,12 +423,14 @@ impl Node {
         let epoch = ring.epoch;
         let name = self.id.name;
         let mut messages: SmallVec<[(NodeName, Message); 2]> = SmallVec::new();
-        let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), deadline_us, .. }) = self.tasks.op(token)
+        let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), deadline_us, .. }) =
+            self.tasks.op(token)
         else {
             return;
         };
         for to in writing.quorum.silent().filter(|n| *n != name) {
-            let (key, siblings, request) = (write.key.clone(), writing.siblings.clone(), write.request.unwrap_or(0));
+            let (key, siblings, request) =
+                (write.key.clone(), writing.siblings.clone(), write.request.unwrap_or(0));
             messages.push((to, Message::Replicate { id: token, epoch, key, siblings, request }));
         }
         let at = resend_us.min(*deadline_us);
@@ -494,6 +523,7 @@ fn impossible(ring: &Arc<Ring>, op: &KeyOp, terms: &Terms) -> Option<Failure> {
     };
     let Some(Level::Count(count)) = level else { return None };
     let replicas = ring.owners.width();
-    (count as usize > replicas)
-        .then(|| Failure::new(Code::BadRequest, format!("{name} is {count}, a key has {replicas} replicas here")))
+    (count as usize > replicas).then(|| {
+        Failure::new(Code::BadRequest, format!("{name} is {count}, a key has {replicas} replicas here"))
+    })
 }

@@ -103,8 +103,11 @@ impl Node {
             }
             OpStage::Waiting | OpStage::Reading { .. } => format!("the store did not answer within {ms} ms"),
         };
-        let failure =
-            if is_write { Failure::indeterminate(Code::Timeout, text) } else { Failure::new(Code::Timeout, text) };
+        let failure = if is_write {
+            Failure::indeterminate(Code::Timeout, text)
+        } else {
+            Failure::new(Code::Timeout, text)
+        };
         self.fail(token, failure);
     }
 }

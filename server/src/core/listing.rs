@@ -47,7 +47,14 @@ pub struct Listing {
 }
 
 impl Node {
-    pub(super) fn begin_get_all(&mut self, client: Client, id: Option<Box<str>>, terms: Terms, scope: Scope, page: Page) {
+    pub(super) fn begin_get_all(
+        &mut self,
+        client: Client,
+        id: Option<Box<str>>,
+        terms: Terms,
+        scope: Scope,
+        page: Page,
+    ) {
         self.begin_listing(client, id, terms, What::Values(scope), page);
     }
 
@@ -91,7 +98,9 @@ impl Node {
             let here = self.membership.has_data(partition);
             let skip = match listing.what {
                 What::Values(Scope::Led) => !mine || !here,
-                What::Values(Scope::Node) => !here || self.me.is_none_or(|me| !ring.readers(partition).contains(&me)),
+                What::Values(Scope::Node) => {
+                    !here || self.me.is_none_or(|me| !ring.readers(partition).contains(&me))
+                }
                 What::Values(Scope::Cluster) => mine && !here,
                 What::Everything => !here,
             };
@@ -119,7 +128,14 @@ impl Node {
         };
         let at = resend_us.min(listing.deadline_us);
         let bytes_max = SLICE.bytes_max as u32;
-        let message = Message::Fetch { id: token, epoch, purpose: Purpose::List, stretch, known: Vec::new(), bytes_max };
+        let message = Message::Fetch {
+            id: token,
+            epoch,
+            purpose: Purpose::List,
+            stretch,
+            known: Vec::new(),
+            bytes_max,
+        };
         self.send(to, message);
         self.tasks.alarm(token, at);
     }

@@ -164,13 +164,24 @@ impl Node {
         let ring = self.ring.as_ref()?;
         let change = ring.change.as_ref().filter(|c| c.phase == Phase::Switch)?;
         let me = self.me?;
-        let gained = change.target.owners(partition).contains(&me) && !ring.owners.owners(partition).contains(&me);
-        (gained && !self.transfers.has(partition))
-            .then(|| format!("{} is still receiving partition {partition} after a restart, try again soon", self.id.name))
+        let gained =
+            change.target.owners(partition).contains(&me) && !ring.owners.owners(partition).contains(&me);
+        (gained && !self.transfers.has(partition)).then(|| {
+            format!(
+                "{} is still receiving partition {partition} after a restart, try again soon",
+                self.id.name
+            )
+        })
     }
 
     /// An orchestrator asks whether a change may begin. An answer is no promise and leaves nothing behind.
-    pub(super) fn on_consent(&mut self, client: Client, id: Option<Box<str>>, terms: Terms, question: Question) {
+    pub(super) fn on_consent(
+        &mut self,
+        client: Client,
+        id: Option<Box<str>>,
+        terms: Terms,
+        question: Question,
+    ) {
         if question.kind.joins() == Some(self.id.name) && self.me.is_none() {
             return self.greet(client, id, terms, question.reach);
         }
@@ -188,10 +199,15 @@ impl Node {
         }
         if !self.membership.lost.is_empty() {
             let lost = self.membership.lost.len();
-            return Err(format!("it lost {lost} partitions with its memory: client_producer accept-loss says so be it"));
+            return Err(format!(
+                "it lost {lost} partitions with its memory: client_producer accept-loss says so be it"
+            ));
         }
         if self.transfers.surrendering() > 0 {
-            return Err(format!("it still hands over {} partitions of the last change", self.transfers.surrendering()));
+            return Err(format!(
+                "it still hands over {} partitions of the last change",
+                self.transfers.surrendering()
+            ));
         }
         Ok(())
     }
@@ -235,7 +251,8 @@ impl Node {
         }
         let Some(Task::Greeting(greeting)) = self.tasks.take(token) else { return };
         let names: Vec<String> = greeting.silent.iter().map(|n| n.to_string()).collect();
-        let answer = if names.is_empty() { Ok(()) } else { Err(format!("it cannot reach {}", names.join(", "))) };
+        let answer =
+            if names.is_empty() { Ok(()) } else { Err(format!("it cannot reach {}", names.join(", "))) };
         self.answer_consent(greeting.client, greeting.id.as_deref(), answer);
     }
 
@@ -243,7 +260,8 @@ impl Node {
     pub(super) fn on_hello(&mut self, from: NodeName, host: Box<str>, port: u16) {
         let known = self.ring.as_ref().is_some_and(|r| r.node_named(from).is_some());
         if !known {
-            if self.membership.strangers.len() >= STRANGERS_MAX && !self.membership.strangers.contains(&from) {
+            if self.membership.strangers.len() >= STRANGERS_MAX && !self.membership.strangers.contains(&from)
+            {
                 self.membership.strangers.pop_first();
             }
             self.membership.strangers.insert(from);

@@ -129,7 +129,10 @@ impl Node {
 
     /// When to tick next, in monotonic microseconds; `None`: only when something happens.
     pub fn wake_at(&self) -> Option<u64> {
-        [self.tasks.wake_at(), self.membership.wake_at(), self.transfers.wake_at()].into_iter().flatten().min()
+        [self.tasks.wake_at(), self.membership.wake_at(), self.transfers.wake_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The ring it goes by.
@@ -153,7 +156,8 @@ impl Node {
     }
 
     fn on_too_many_frames(&mut self, client: Client, frames: usize) {
-        let text = format!("the message has {frames} frames: send one JSON frame, and the value as a second one");
+        let text =
+            format!("the message has {frames} frames: send one JSON frame, and the value as a second one");
         let frames = reply::failure(&Failure::new(Code::BadRequest, text), &reply::Envelope::default());
         self.out.push(Effect::Reply { client, frames });
     }

@@ -29,7 +29,9 @@ impl Node {
             Message::Welcome => self.on_welcome(from),
             Message::RingWanted => self.send_ring(from),
             Message::Ring(text) => self.on_ring_text(&text),
-            Message::Forward { id, epoch, left_ms, op, terms } => self.on_forward(from, id, epoch, left_ms, op, terms),
+            Message::Forward { id, epoch, left_ms, op, terms } => {
+                self.on_forward(from, id, epoch, left_ms, op, terms)
+            }
             Message::Replicate { id, epoch, key, siblings, request } => {
                 self.on_replicate(from, id, epoch, key, siblings, request);
             }
@@ -71,7 +73,15 @@ impl Node {
         self.begin(Origin::Peer { from, id }, op, Terms { timeout_ms: left_ms.max(1), ..terms });
     }
 
-    fn on_replicate(&mut self, from: NodeName, id: Id, epoch: u64, key: Key, siblings: Siblings, request: u64) {
+    fn on_replicate(
+        &mut self,
+        from: NodeName,
+        id: Id,
+        epoch: u64,
+        key: Key,
+        siblings: Siblings,
+        request: u64,
+    ) {
         if !self.same_epoch(from, id, epoch) {
             return;
         }
@@ -127,7 +137,11 @@ impl Node {
     }
 
     fn on_inspect(&mut self, from: NodeName, id: Id, key: Key) {
-        let token = self.tasks.add(Task::InspectKey(Box::new(InspectKey { to: Some((from, id)), key: key.clone(), search: 0 })));
+        let token = self.tasks.add(Task::InspectKey(Box::new(InspectKey {
+            to: Some((from, id)),
+            key: key.clone(),
+            search: 0,
+        })));
         self.look(token, key);
     }
 
@@ -158,7 +172,8 @@ impl Node {
         let refuse = |code, text: String| Message::Failed { id, failure: Failure::new(code, text) };
         let Some(ring) = &self.ring else { return };
         if stretch.partition >= ring.partitions {
-            let text = format!("there is no partition {}: the ring has {}", stretch.partition, ring.partitions);
+            let text =
+                format!("there is no partition {}: the ring has {}", stretch.partition, ring.partitions);
             return self.send(to, refuse(Code::BadRequest, text));
         }
         // A partition whose memory was lost must not pass for an empty one.
@@ -166,7 +181,9 @@ impl Node {
             let text = format!("{} lost the data of partition {}", self.id.name, stretch.partition);
             return self.send(to, refuse(Code::NotReady, text));
         }
-        if give.purpose == Purpose::List && let Some(why) = self.not_serving(stretch.partition) {
+        if give.purpose == Purpose::List
+            && let Some(why) = self.not_serving(stretch.partition)
+        {
             return self.send(to, refuse(Code::NotReady, why));
         }
         let token = self.tasks.add(Task::Give(give));
@@ -207,7 +224,9 @@ impl Node {
     /// Repeats the part of a task that was refused unapplied.
     fn tell_again(&mut self, token: Token, from: NodeName) {
         match self.tasks.get(token) {
-            Some(Task::Op(Op { stage: OpStage::Forwarded { to }, .. })) if *to == from => self.forward(token, from),
+            Some(Task::Op(Op { stage: OpStage::Forwarded { to }, .. })) if *to == from => {
+                self.forward(token, from)
+            }
             Some(Task::Op(Op { stage: OpStage::Writing(_), .. })) => self.resend(token),
             Some(Task::Pull(_)) => self.fetch_again(token),
             Some(Task::Listing(_)) => self.list_again(token),
@@ -217,7 +236,9 @@ impl Node {
 
     fn on_failed(&mut self, from: NodeName, token: Token, failure: Failure) {
         match self.tasks.get(token) {
-            Some(Task::Op(Op { stage: OpStage::Forwarded { to }, .. })) if *to == from => self.fail(token, failure),
+            Some(Task::Op(Op { stage: OpStage::Forwarded { to }, .. })) if *to == from => {
+                self.fail(token, failure)
+            }
             // An owner that is overloaded is told again when silence would have lasted too long.
             Some(Task::Op(_)) => {}
             Some(Task::Pull(_)) => self.pull_refused(token, failure),

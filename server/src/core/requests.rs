@@ -26,7 +26,8 @@ impl Requests {
             return;
         }
         self.order.push_back((now.after_ms(REMEMBERED_MS), request));
-        while self.order.len() > IDS_MAX || self.order.front().is_some_and(|(until, _)| *until < now.mono_us) {
+        while self.order.len() > IDS_MAX || self.order.front().is_some_and(|(until, _)| *until < now.mono_us)
+        {
             let Some((_, old)) = self.order.pop_front() else { break };
             self.known.remove(&old);
         }

@@ -1,8 +1,8 @@
 //! STATUS and EXPLAIN: what a node says of itself and of where a key lives.
 
 use ringkv_common::key::Key;
-use ringkv_common::message::reply::{self, Envelope};
 use ringkv_common::message::Terms;
+use ringkv_common::message::reply::{self, Envelope};
 use ringkv_common::name::NodeName;
 use ringkv_common::placement::{self, Standing, Strategy};
 use ringkv_common::ring::orchestrator::Report;
@@ -102,7 +102,13 @@ impl Node {
     pub(super) fn on_measured(&mut self, token: Token, measures: &[(u32, Measure)]) {
         let Some(Task::Status(task)) = self.tasks.take(token) else { return };
         let status = self.status(measures, task.ring);
-        self.reply(task.client, |envelope: Envelope| reply::plain(&status, &envelope), task.id.as_deref(), Terms::default(), None);
+        self.reply(
+            task.client,
+            |envelope: Envelope| reply::plain(&status, &envelope),
+            task.id.as_deref(),
+            Terms::default(),
+            None,
+        );
     }
 
     /// What the node says of itself, with what its store holds.
@@ -136,7 +142,9 @@ impl Node {
                 unsent: self.membership.unsent,
             },
             report: self.report(),
-            peers: others.map(|n| Peer { node: n.name, host: n.host.clone(), port: n.ports.client }).collect(),
+            peers: others
+                .map(|n| Peer { node: n.name, host: n.host.clone(), port: n.ports.client })
+                .collect(),
             ring: if with_ring { ring.and_then(raw) } else { None },
         }
     }
@@ -153,7 +161,13 @@ impl Node {
     pub(super) fn explain(&mut self, client: Client, id: Option<Box<str>>, terms: Terms, key: &Key) {
         let Some(ring) = self.ring.clone() else { return self.no_ring(client, id.as_deref()) };
         let explanation = Explanation::of(&ring, key);
-        self.reply(client, |envelope: Envelope| reply::plain(&explanation, &envelope), id.as_deref(), terms, None);
+        self.reply(
+            client,
+            |envelope: Envelope| reply::plain(&explanation, &envelope),
+            id.as_deref(),
+            terms,
+            None,
+        );
     }
 }
 

@@ -333,16 +333,20 @@ impl Node {
                 None => self.send_ring(from),
             };
         }
-        let owner = partition < ring.partitions && self.me.is_some_and(|me| ring.readers(partition).contains(&me));
+        let owner =
+            partition < ring.partitions && self.me.is_some_and(|me| ring.readers(partition).contains(&me));
         // While the partition moves a hand-over would reach one row of owners only: it is offered again.
-        let open = self.transfers.handovers.len() < HANDOVERS_MAX && !self.transfers.handovers.contains_key(&partition);
+        let open = self.transfers.handovers.len() < HANDOVERS_MAX
+            && !self.transfers.handovers.contains_key(&partition);
         if owner && open && !ring.moves(partition) {
             self.pull(Pull::new(partition, from, Purpose::Handover, true, None));
         }
     }
 
     pub(super) fn on_released(&mut self, from: NodeName, epoch: u64, partition: u32) {
-        let Some(ring) = self.ring.clone().filter(|r| r.epoch == epoch && partition < r.partitions) else { return };
+        let Some(ring) = self.ring.clone().filter(|r| r.epoch == epoch && partition < r.partitions) else {
+            return;
+        };
         let owned = self.me.is_some_and(|me| ring.holds(me, partition));
         let by_owner = ring.node(ring.readers(partition)[0]).name == from;
         if !owned && by_owner && self.transfers.surrenders.contains_key(&partition) {

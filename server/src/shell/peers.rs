@@ -174,7 +174,8 @@ impl Peers {
     }
 
     fn forget_strangers(&mut self) {
-        let strangers: Vec<NodeName> = self.peers.iter().filter(|(_, p)| !p.in_ring).map(|(n, _)| *n).collect();
+        let strangers: Vec<NodeName> =
+            self.peers.iter().filter(|(_, p)| !p.in_ring).map(|(n, _)| *n).collect();
         for name in strangers.iter().take(strangers.len().saturating_sub(STRANGERS_MAX)) {
             self.peers.remove(name);
         }

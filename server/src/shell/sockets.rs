@@ -11,7 +11,11 @@ const HEARTBEAT_MS: i32 = 1_000;
 const HEARTBEAT_TIMEOUT_MS: i32 = 3_000;
 
 /// A socket with the options that all of ours have.
-pub fn open(context: &zmq::Context, kind: zmq::SocketType, limits: &Limits) -> Result<zmq::Socket, ShellError> {
+pub fn open(
+    context: &zmq::Context,
+    kind: zmq::SocketType,
+    limits: &Limits,
+) -> Result<zmq::Socket, ShellError> {
     let socket = context.socket(kind)?;
     socket.set_linger(0)?;
     socket.set_handshake_ivl(HANDSHAKE_MS)?;

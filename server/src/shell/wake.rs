@@ -46,7 +46,11 @@ impl Sleeper {
     /// Sleeps at most `timeout_ms`.
     pub fn sleep(&mut self, sockets: &[&zmq::Socket], timeout_ms: i64) -> Result<(), zmq::Error> {
         self.shared.asleep.store(true, Ordering::SeqCst);
-        let result = if self.shared.woken.swap(false, Ordering::SeqCst) { Ok(0) } else { self.poll(sockets, timeout_ms) };
+        let result = if self.shared.woken.swap(false, Ordering::SeqCst) {
+            Ok(0)
+        } else {
+            self.poll(sockets, timeout_ms)
+        };
         self.shared.asleep.store(false, Ordering::SeqCst);
         self.shared.woken.store(false, Ordering::SeqCst);
         let mut count = [0u8; 8];

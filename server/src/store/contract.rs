@@ -72,7 +72,10 @@ fn write(siblings: &mut Siblings, random: &mut Random, n: u64) {
     }
     let dot = Dot { actor, counter: n };
     let request = random.below(2) * n;
-    siblings.write(contextual.then_some(&context), Version { dot, stamp: Stamp(n), request, contextual, content });
+    siblings.write(
+        contextual.then_some(&context),
+        Version { dot, stamp: Stamp(n), request, contextual, content },
+    );
 }
 
 fn scan<S: Storage>(engine: &S, twin: &BTreeMap<Key, Siblings>, partition: u32, random: &mut Random) {

@@ -111,7 +111,9 @@ impl Storage for Memory {
         record::encode(scratch, actors, key, siblings);
         measure.add(key, siblings);
         match entries.entry(key.hash()) {
-            std::collections::btree_map::Entry::Vacant(slot) => drop(slot.insert(Box::from(scratch.as_slice()))),
+            std::collections::btree_map::Entry::Vacant(slot) => {
+                drop(slot.insert(Box::from(scratch.as_slice())))
+            }
             std::collections::btree_map::Entry::Occupied(mut slot) => {
                 for (other, held) in record::decode_all(slot.get(), actors).collect::<Vec<_>>() {
                     if other == *key {
