@@ -1,0 +1,437 @@
+//! A small cluster that speaks the protocol and can be told to misbehave: the client's test double.
+//!
+//! Its nodes share one map, so any of them answers for any key, as real ones do by forwarding. What they say is
+//! written by the same code as the real node's replies.
+#![allow(clippy::unwrap_used, dead_code)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use ringkv_common::key::Key;
+use ringkv_common::message::reply::{self, Envelope, Listing};
+use ringkv_common::message::{
+    Code, Condition, Failure, Found, Frames, KeyOp, Limits, Operation, Outcome, Page, Request, Scope, Write,
+    request,
+};
+use ringkv_common::name::{NodeName, Ports};
+use ringkv_common::placement::Strategy;
+use ringkv_common::ring::orchestrator::Report;
+use ringkv_common::ring::plan::{self, Founding};
+use ringkv_common::ring::{ClusterId, Node, Ring, SignalId};
+use ringkv_common::time::Stamp;
+use ringkv_common::version::{Actor, Content, Dot, Siblings, Version};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+/// What a node does with its next requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trick {
+    /// Takes so many requests and says nothing. Writes are done all the same.
+    Silent(usize),
+    /// Answers so many with this error.
+    Refuse(usize, Code),
+    /// Does so many writes and says that they may have happened.
+    Doubt(usize),
+    /// Answers so many one request later than they came: replies change places.
+    Late(usize),
+}
+
+/// What all nodes share.
+#[derive(Default)]
+struct Shared {
+    data: BTreeMap<Key, Content>,
+    /// Requests that were done: their ids, and how often each came.
+    requests: HashMap<u64, u32>,
+    ring: Option<Arc<Ring>>,
+    /// Keys that are to be reported as lost.
+    lost: Vec<String>,
+    writes: u64,
+}
+
+struct NodeState {
+    name: NodeName,
+    tricks: Mutex<Vec<Trick>>,
+    heard: Mutex<Vec<String>>,
+    /// The ring it goes by, where that is not the cluster's.
+    ring: Mutex<Option<Arc<Ring>>>,
+    stop: AtomicBool,
+}
+
+pub struct FakeNode {
+    pub name: NodeName,
+    pub port: u16,
+    state: Arc<NodeState>,
+    thread: Option<JoinHandle<()>>,
+}
+
+pub struct FakeCluster {
+    pub nodes: Vec<FakeNode>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl FakeCluster {
+    /// So many nodes that run, in a ring of 64 partitions and up to two replicas.
+    pub fn new(count: u16) -> FakeCluster {
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let nodes: Vec<FakeNode> = (0..count).map(|n| FakeNode::start(n, 0, &shared)).collect();
+        let cluster = FakeCluster { nodes, shared };
+        let founding = Founding {
+            cluster_id: ClusterId(0xC1),
+            strategy: Strategy::Consistent,
+            chosen: false,
+            partitions: 64,
+            replicas: 2,
+            balance: Some(5.0),
+        };
+        let members = cluster.nodes.iter().map(FakeNode::node).collect();
+        cluster.set_ring(plan::found(&founding, members).unwrap());
+        cluster
+    }
+
+    pub fn ring(&self) -> Arc<Ring> {
+        self.shared.lock().unwrap().ring.clone().unwrap()
+    }
+
+    pub fn set_ring(&self, ring: Ring) {
+        self.shared.lock().unwrap().ring = Some(Arc::new(ring));
+    }
+
+    /// One more node that runs; it is in no ring.
+    pub fn start_another(&mut self) -> Node {
+        let node = FakeNode::start(self.nodes.len() as u16, 0, &self.shared);
+        let member = node.node();
+        self.nodes.push(node);
+        member
+    }
+
+    /// The ring with this node added, the move being over.
+    pub fn with_added(&self, node: Node) -> Ring {
+        let signal = SignalId { name: node.name.to_string(), index: 1 };
+        plan::add(&self.ring(), node, signal).unwrap().advanced().advanced().advanced()
+    }
+
+    pub fn address(&self, n: usize) -> String {
+        format!("127.0.0.1:{}", self.nodes[n].port)
+    }
+
+    /// The node that coordinates this key, as an index into `nodes`.
+    pub fn coordinator(&self, key: &str) -> usize {
+        let ring = self.ring();
+        let partition = Key::new(key).unwrap().partition(ring.partitions);
+        let name = ring.node(ring.readers(partition)[0]).name;
+        self.nodes.iter().position(|n| n.name == name).unwrap()
+    }
+
+    /// A key that this node coordinates.
+    pub fn key_of(&self, n: usize) -> String {
+        (0..).map(|i| format!("k{i}")).find(|key| self.coordinator(key) == n).unwrap()
+    }
+
+    pub fn play(&self, n: usize, trick: Trick) {
+        self.nodes[n].state.tricks.lock().unwrap().push(trick);
+    }
+
+    /// What a node was asked, as JSON, in order.
+    pub fn heard(&self, n: usize) -> Vec<serde_json::Value> {
+        let heard = self.nodes[n].state.heard.lock().unwrap();
+        heard.iter().map(|text| serde_json::from_str(text).unwrap()).collect()
+    }
+
+    /// Lets one node go by another ring than the rest.
+    pub fn set_ring_of(&self, n: usize, ring: Ring) {
+        *self.nodes[n].state.ring.lock().unwrap() = Some(Arc::new(ring));
+    }
+
+    /// Ends a node; its port refuses connections from then on.
+    pub fn stop(&mut self, n: usize) {
+        self.nodes[n].end();
+    }
+
+    /// Starts a node again at its old port.
+    pub fn restart(&mut self, n: usize) {
+        let port = self.nodes[n].port;
+        self.nodes[n].end();
+        self.nodes[n] = FakeNode::start(n as u16, port, &self.shared);
+    }
+
+    pub fn lose(&self, key: &str) {
+        let mut shared = self.shared.lock().unwrap();
+        shared.lost.push(key.to_owned());
+        shared.data.remove(&Key::new(key).unwrap());
+    }
+
+    /// Takes a key away behind everybody's back.
+    pub fn forget(&self, key: &str) {
+        self.shared.lock().unwrap().data.remove(&Key::new(key).unwrap());
+    }
+
+    pub fn len(&self) -> usize {
+        self.shared.lock().unwrap().data.len()
+    }
+
+    pub fn value(&self, key: &str) -> Option<Content> {
+        self.shared.lock().unwrap().data.get(&Key::new(key).unwrap()).cloned()
+    }
+
+    /// How often data was changed: a repeated request changes it once.
+    pub fn writes(&self) -> u64 {
+        self.shared.lock().unwrap().writes
+    }
+}
+
+impl FakeNode {
+    fn start(n: u16, port: u16, shared: &Arc<Mutex<Shared>>) -> FakeNode {
+        let context = zmq::Context::new();
+        let socket = context.socket(zmq::ROUTER).unwrap();
+        socket.set_linger(0).unwrap();
+        socket.set_rcvtimeo(5).unwrap();
+        let endpoint =
+            if port == 0 { "tcp://127.0.0.1:*".to_owned() } else { format!("tcp://127.0.0.1:{port}") };
+        socket.bind(&endpoint).unwrap();
+        let bound = socket.get_last_endpoint().unwrap().unwrap();
+        let port = bound.rsplit(':').next().unwrap().parse().unwrap();
+        let state = Arc::new(NodeState {
+            name: NodeName(n),
+            tricks: Mutex::default(),
+            heard: Mutex::default(),
+            ring: Mutex::default(),
+            stop: AtomicBool::new(false),
+        });
+        let (shared, mine) = (shared.clone(), state.clone());
+        let thread = std::thread::spawn(move || serve(&socket, &mine, &shared));
+        FakeNode { name: NodeName(n), port, state, thread: Some(thread) }
+    }
+
+    fn node(&self) -> Node {
+        let ports = Ports { client: self.port, peer: 1, http: 2 };
+        let host = "127.0.0.1".to_owned();
+        Node { name: self.name, incarnation: 0, host, ports, zone: "here".into(), weight: 100 }
+    }
+
+    fn end(&mut self) {
+        self.state.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for FakeNode {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn serve(socket: &zmq::Socket, state: &NodeState, shared: &Mutex<Shared>) {
+    let mut late: Option<Vec<Vec<u8>>> = None;
+    while !state.stop.load(Ordering::Relaxed) {
+        let Ok(mut frames) = socket.recv_multipart(0) else {
+            if let Some(reply) = late.take() {
+                socket.send_multipart(reply, 0).unwrap();
+            }
+            continue;
+        };
+        let sender = frames.remove(0);
+        let (body, value) = (&frames[0], frames.get(1));
+        state.heard.lock().unwrap().push(String::from_utf8(body.clone()).unwrap());
+        let trick = next_trick(state);
+        let request = request::parse(body, value.map(Vec::as_slice), &Limits::default());
+        let frames = match request {
+            Err((id, failure)) => {
+                reply::failure(&failure, &Envelope { id: id.as_deref(), ..Envelope::default() })
+            }
+            Ok(request) => match answer(&request, trick, state, &mut shared.lock().unwrap()) {
+                Some(frames) => frames,
+                None => continue,
+            },
+        };
+        let mut reply = vec![sender, frames.body];
+        reply.extend(frames.value.map(|v| v.to_vec()));
+        let held = late.take();
+        match trick {
+            Some(Trick::Late(_)) if held.is_none() => late = Some(reply),
+            _ => socket.send_multipart(reply, 0).unwrap(),
+        }
+        if let Some(held) = held {
+            socket.send_multipart(held, 0).unwrap();
+        }
+    }
+}
+
+fn next_trick(state: &NodeState) -> Option<Trick> {
+    let mut tricks = state.tricks.lock().unwrap();
+    let trick = *tricks.first()?;
+    let left = match &mut tricks[0] {
+        Trick::Silent(n) | Trick::Refuse(n, _) | Trick::Doubt(n) | Trick::Late(n) => {
+            *n -= 1;
+            *n
+        }
+    };
+    if left == 0 {
+        tricks.remove(0);
+    }
+    Some(trick)
+}
+
+/// The reply, or none where the node keeps silent.
+fn answer(request: &Request, trick: Option<Trick>, state: &NodeState, shared: &mut Shared) -> Option<Frames> {
+    let ring = state.ring.lock().unwrap().clone().or(shared.ring.clone());
+    let epoch = ring.as_ref().map_or(0, |r| r.epoch);
+    let newer_epoch = request.terms.epoch.filter(|theirs| *theirs < epoch).map(|_| epoch);
+    let envelope =
+        Envelope { id: request.id.as_deref(), want: request.terms.want, newer_epoch, receipt: None };
+    if let Some(Trick::Refuse(_, code)) = trick {
+        return Some(reply::failure(
+            &Failure::new(code, format!("{} was told to say so", state.name)),
+            &envelope,
+        ));
+    }
+    let frames = match &request.operation {
+        Operation::One(op) => reply::one(op.key(), &one(op, shared), &envelope),
+        Operation::Many(ops) => {
+            let outcome = |op: &Result<KeyOp, Failure>| match op {
+                Ok(op) => one(op, shared),
+                Err(failure) => Outcome::Failed(failure.clone()),
+            };
+            let outcomes: Vec<Outcome> = ops.iter().map(outcome).collect();
+            reply::many(&reply::keys_of(ops), &outcomes, &envelope)
+        }
+        Operation::GetAll(scope, page) => list(*scope, page, state, shared, ring.as_deref(), &envelope),
+        Operation::ShowAll(page) => list(Scope::Cluster, page, state, shared, ring.as_deref(), &envelope),
+        Operation::Search(key) => {
+            let held = shared.data.get(key).map(siblings).unwrap_or_default();
+            reply::search(key, &[(state.name, Ok(held))], &envelope)
+        }
+        Operation::Explain(key) => {
+            reply::plain(&json!({"key": key.text(), "hash": format!("{:016x}", key.hash())}), &envelope)
+        }
+        Operation::Status { ring: wanted } => status(*wanted, state, shared, ring.as_deref(), &envelope),
+        _ => reply::ok(&envelope),
+    };
+    match trick {
+        Some(Trick::Silent(_)) => None,
+        Some(Trick::Doubt(_)) => {
+            Some(reply::failure(&Failure::indeterminate(Code::Timeout, "it may have happened"), &envelope))
+        }
+        _ => Some(frames),
+    }
+}
+
+fn one(op: &KeyOp, shared: &mut Shared) -> Outcome {
+    match op {
+        KeyOp::Read(key) => match shared.data.get(key) {
+            Some(content) => {
+                Outcome::Found(Found { values: std::iter::once(content.clone()).collect(), context: None })
+            }
+            None => {
+                let lost = shared.lost.iter().any(|k| k == key.text());
+                let failure = Failure::new(Code::KeyNotFound, format!("there is no {:?}", key.text()));
+                Outcome::Failed(Failure { lost, ..failure })
+            }
+        },
+        KeyOp::Write(write) => written(write, shared),
+    }
+}
+
+fn written(write: &Write, shared: &mut Shared) -> Outcome {
+    let request = write.request.expect("the client never writes without a request id");
+    let times = shared.requests.entry(request).or_default();
+    *times += 1;
+    if *times > 1 {
+        return Outcome::Stored { context: None };
+    }
+    let there = shared.data.contains_key(&write.key);
+    let refused = match write.condition {
+        Condition::Absent if there => Some(Code::KeyExists),
+        Condition::Present if !there => Some(Code::KeyNotFound),
+        _ => None,
+    };
+    if let Some(code) = refused {
+        shared.requests.remove(&request);
+        return Outcome::Failed(Failure::new(code, format!("{:?} was looked up", write.key.text())));
+    }
+    shared.writes += 1;
+    match &write.content {
+        Content::Tombstone => drop(shared.data.remove(&write.key)),
+        content => drop(shared.data.insert(write.key.clone(), content.clone())),
+    }
+    Outcome::Stored { context: None }
+}
+
+fn siblings(content: &Content) -> Siblings {
+    let dot = Dot { actor: Actor { id: 1, node: NodeName(0) }, counter: 1 };
+    let version =
+        Version { dot, stamp: Stamp::of_wall_ms(1), request: 0, contextual: false, content: content.clone() };
+    let mut siblings = Siblings::default();
+    siblings.write(None, version);
+    siblings
+}
+
+fn list(
+    scope: Scope,
+    page: &Page,
+    state: &NodeState,
+    shared: &Shared,
+    ring: Option<&Ring>,
+    envelope: &Envelope,
+) -> Frames {
+    let leads = |key: &Key| {
+        let ring = ring.expect("a node that lists has a ring");
+        ring.node(ring.readers(key.partition(ring.partitions))[0]).name == state.name
+    };
+    let mut listing = Listing::default();
+    let mut cursor = None;
+    for (key, content) in &shared.data {
+        if page.after.as_ref().is_some_and(|after| key <= after) || (scope != Scope::Cluster && !leads(key)) {
+            continue;
+        }
+        listing.push(key, &siblings(content));
+        if Some(listing.records()) == page.limit {
+            cursor = Some(request::cursor(key));
+            break;
+        }
+    }
+    listing.reply(cursor.as_deref(), envelope)
+}
+
+fn status(
+    wanted: bool,
+    state: &NodeState,
+    shared: &Shared,
+    ring: Option<&Ring>,
+    envelope: &Envelope,
+) -> Frames {
+    let mut fields = serde_json::Map::new();
+    let mut put = |name: &str, value: serde_json::Value| drop(fields.insert(name.to_owned(), value));
+    let leads = |ring: &Ring, key: &Key| {
+        ring.node(ring.readers(key.partition(ring.partitions))[0]).name == state.name
+    };
+    let keys = ring.map_or(0, |ring| shared.data.keys().filter(|k| leads(ring, k)).count());
+    put("status", json!("OK"));
+    put("node", json!(state.name));
+    put("keys", json!(keys));
+    put("stored", json!(keys));
+    put("bytes", json!(keys * 10));
+    if let Some(ring) = ring {
+        put("cluster_id", json!(ring.cluster_id));
+        put("epoch", json!(ring.epoch));
+        let incoming = ring.index_of(state.name).map_or(0, |i| ring.incoming(i).len() as u32);
+        let report = Report {
+            epoch: ring.epoch,
+            confirmed: ring.epoch,
+            incoming,
+            copied: incoming,
+            verified: incoming,
+            ..Report::default()
+        };
+        put("report", json!(report));
+        if wanted {
+            let text = ring.to_json().unwrap();
+            let raw: &RawValue = serde_json::from_str(&text).unwrap();
+            put("ring", json!(raw));
+        }
+    }
+    reply::plain(&fields, envelope)
+}
