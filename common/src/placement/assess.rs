@@ -77,11 +77,21 @@ impl Balance {
         if self.moved == 0 { 1.0 } else { f64::from(self.moved) / self.minimum }
     }
 
-    /// Whether no member is fuller than `percent` above its share and no more moved than `percent` above the
-    /// minimum, or either misses it by less than the one cell that cannot be split.
+    /// Whether every member is at most `percent` fuller than its share, and at most `percent` more moved than the
+    /// minimum; missing either by less than one cell, which cannot be split, does not count.
     pub fn within(&self, percent: f64) -> bool {
-        let factor = 1.0 + percent / 100.0;
-        (self.fullest() <= factor || self.surplus() < 1.0)
-            && (self.movement() <= factor || f64::from(self.moved) - self.minimum < 1.0)
+        self.is_level(percent)
+            && less_than_a_cell_beyond(self.minimum * (1.0 + percent / 100.0), self.minimum, self.moved)
     }
+
+    /// The first half of [`Balance::within`].
+    pub fn is_level(&self, percent: f64) -> bool {
+        let factor = 1.0 + percent / 100.0;
+        let mut members = self.shares.iter().zip(&self.loads);
+        members.all(|(share, load)| less_than_a_cell_beyond(share * factor, *share, *load))
+    }
+}
+
+fn less_than_a_cell_beyond(limit: f64, exact: f64, cells: u32) -> bool {
+    f64::from(cells) <= limit || f64::from(cells) - exact < 1.0
 }

@@ -16,6 +16,7 @@ struct Arrow {
     giver: SeatIndex,
     taker: SeatIndex,
     row: usize,
+    price: Price,
 }
 
 /// What an arrow may cost.
@@ -29,29 +30,49 @@ enum Price {
     Any,
 }
 
+/// Where chains may start and where they may end.
+type Ends = (Vec<SeatIndex>, Vec<SeatIndex>);
+
 impl Draft<'_> {
     /// Walks all chains that hand on only cells that are new to their owners.
     pub(super) fn chain_fresh(&mut self) {
-        let mut rows_of = self.rows_by_owner(|row, owner| self.is_fresh(row, owner));
-        let ends = |draft: &Self| (draft.seats(Draft::exceeds), draft.seats(Draft::lacks));
-        while let Some(path) = self.shortest(ends(self), &rows_of, &[Price::Fresh]) {
-            self.walk(&path, &mut rows_of);
-        }
+        let fresh_rows_of = self.rows_by_owner(|row, owner| self.is_fresh(row, owner));
+        let ends = |draft: &Self| Some((draft.seats(Draft::exceeds), draft.seats(Draft::lacks)));
+        self.walk_all(fresh_rows_of, &[Price::Fresh], ends);
     }
 
     /// Walks chains until no seat strays from its share.
     pub(super) fn chain(&mut self) {
-        let mut rows_of = self.rows_by_owner(|_, _| true);
-        while let Some(ends) = self.ends() {
-            let path = self
-                .shortest(ends, &rows_of, &[Price::Free, Price::Any])
-                .expect("a table that meets all targets exists, so a path leads towards it");
-            self.walk(&path, &mut rows_of);
+        let rows_of = self.rows_by_owner(|_, _| true);
+        self.walk_all(rows_of, &[Price::Free, Price::Any], Draft::straying_ends);
+        assert!(
+            self.straying_ends().is_none(),
+            "a table that meets all targets exists, so a path leads towards it"
+        );
+    }
+
+    /// Walks shortest paths until there are no ends or no path between them.
+    fn walk_all(
+        &mut self,
+        mut rows_of: Vec<Vec<usize>>,
+        prices: &[Price],
+        ends: impl Fn(&Self) -> Option<Ends>,
+    ) {
+        while let Some((from, to)) = ends(self) {
+            let Some(mut path) = self.shortest(&from, &to, &rows_of, prices) else { return };
+            let (first, last) = (path[path.len() - 1].giver, path[0].taker);
+            loop {
+                self.walk(&path, &mut rows_of);
+                let again = ends(self).is_some_and(|(from, to)| from.contains(&first) && to.contains(&last));
+                match self.elsewhere(&path, &rows_of) {
+                    Some(next) if again => path = next,
+                    _ => break,
+                }
+            }
         }
     }
 
-    /// Where the next chain may start and end.
-    fn ends(&self) -> Option<(Vec<SeatIndex>, Vec<SeatIndex>)> {
+    fn straying_ends(&self) -> Option<Ends> {
         let too_full = self.seats(|draft, seat| draft.strays(seat) && draft.exceeds(seat));
         if !too_full.is_empty() {
             return Some((too_full, self.seats(Draft::lacks)));
@@ -79,13 +100,14 @@ impl Draft<'_> {
     /// first. Of arrows between the same two seats it takes one of an earlier price.
     fn shortest(
         &self,
-        (from, to): (Vec<SeatIndex>, Vec<SeatIndex>),
+        from: &[SeatIndex],
+        to: &[SeatIndex],
         rows_of: &[Vec<usize>],
         prices: &[Price],
     ) -> Option<Vec<Arrow>> {
         let mut unseen = self.seats(|_, seat| !from.contains(&seat));
         let mut arrow_to: Vec<Option<Arrow>> = vec![None; self.load.len()];
-        let mut queue = VecDeque::from(from);
+        let mut queue = VecDeque::from(from.to_vec());
         while let Some(giver) = queue.pop_front() {
             let rows = &rows_of[usize::from(giver)];
             for arrow in prices.iter().flat_map(|price| self.arrows(giver, rows, *price, &mut unseen)) {
@@ -110,18 +132,13 @@ impl Draft<'_> {
     ) -> Vec<Arrow> {
         let mut arrows = Vec::new();
         for &row in rows {
-            let (at, fresh) = (self.place(row, giver), self.is_fresh(row, giver));
-            unseen.retain(|taker| {
-                let affordable = match price {
-                    Price::Fresh => fresh,
-                    Price::Free => fresh || !self.is_fresh(row, *taker),
-                    Price::Any => true,
-                };
-                let takes = affordable && self.may_take(*taker, row, at);
-                if takes {
-                    arrows.push(Arrow { giver, taker: *taker, row });
+            unseen.retain(|&taker| {
+                let arrow = Arrow { giver, taker, row, price };
+                let points = self.points(&arrow);
+                if points {
+                    arrows.push(arrow);
                 }
-                !takes
+                !points
             });
             if unseen.is_empty() {
                 break;
@@ -130,8 +147,32 @@ impl Draft<'_> {
         arrows
     }
 
+    /// Whether there is such an arrow.
+    fn points(&self, arrow: &Arrow) -> bool {
+        let Arrow { giver, taker, row, price } = *arrow;
+        let affordable = match price {
+            Price::Fresh => self.is_fresh(row, giver),
+            Price::Free => self.is_fresh(row, giver) || !self.is_fresh(row, taker),
+            Price::Any => true,
+        };
+        affordable && self.may_take(taker, row, self.place(row, giver))
+    }
+
+    /// The same path through other rows, all different: such arrows do not touch each other. Finding a path anew for
+    /// each of the many cells that often go the same way would take long.
+    fn elsewhere(&self, path: &[Arrow], rows_of: &[Vec<usize>]) -> Option<Vec<Arrow>> {
+        let mut elsewhere: Vec<Arrow> = Vec::with_capacity(path.len());
+        for arrow in path {
+            let rows = rows_of[usize::from(arrow.giver)].iter();
+            let mut arrows = rows.map(|row| Arrow { row: *row, ..*arrow });
+            elsewhere
+                .push(arrows.find(|new| elsewhere.iter().all(|a| a.row != new.row) && self.points(new))?);
+        }
+        Some(elsewhere)
+    }
+
     fn walk(&mut self, path: &[Arrow], rows_of: &mut [Vec<usize>]) {
-        for Arrow { giver, taker, row } in path {
+        for Arrow { giver, taker, row, .. } in path {
             self.hand(*row, self.place(*row, *giver), *taker);
             rows_of[usize::from(*giver)].retain(|other| other != row);
             rows_of[usize::from(*taker)].push(*row);

@@ -36,9 +36,13 @@ impl<'a> Draft<'a> {
         let mut draft = Draft::new(roster, orders, width, percent, old);
         draft.keep();
         if !draft.is_settled() {
-            draft.fill();
-            draft.chain_fresh();
+            // What moves in these two is part of the minimum: it goes to a seat that lacks, from one that is leaving
+            // or has too much.
+            draft.fill(Draft::lacks);
             draft.level();
+            // What the rules then leave vacant overfills somebody, who passes it on: first for nothing, then for more.
+            draft.fill(|_, _| true);
+            draft.chain_fresh();
             draft.chain();
         }
         lead::spread_firsts(&mut draft.rows, &draft.load);
@@ -147,26 +151,21 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Fills vacancies with seats that lack cells, best ranks first. Where the rule lets none of those in, with the
-    /// best that it does: `level` or `chain` make up for it.
-    fn fill(&mut self) {
-        for lacking_only in [true, false] {
-            for rank in 0..self.orders.seats() {
-                for row in 0..self.rows.len() {
-                    let end = self.rows[row].len();
-                    let taker = self.orders.of(row)[rank];
-                    let wanted = end < self.rule.width && (self.lacks(taker) || !lacking_only);
-                    if wanted && self.may_take(taker, row, end) {
-                        self.rows[row].push(taker);
-                        self.load[usize::from(taker)] += 1;
-                    }
+    /// Fills vacancies with wanted seats as the rules let them in, best ranks first.
+    fn fill(&mut self, wanted: impl Fn(&Self, SeatIndex) -> bool) {
+        for rank in 0..self.orders.seats() {
+            for row in 0..self.rows.len() {
+                let (taker, end) = (self.orders.of(row)[rank], self.rows[row].len());
+                if end < self.rule.width && wanted(self, taker) && self.may_take(taker, row, end) {
+                    self.rows[row].push(taker);
+                    self.load[usize::from(taker)] += 1;
                 }
             }
         }
     }
 
-    /// Hands cells of seats that exceed their targets to seats that lack, best ranks first, until no single hand-over
-    /// is left that helps both.
+    /// Hands cells of seats that exceed their targets to seats that lack, best ranks first, until no hand-over is left
+    /// that helps both.
     fn level(&mut self) {
         let mut handed = true;
         while handed && (0..self.load.len()).any(|seat| self.lacks(seat as SeatIndex)) {

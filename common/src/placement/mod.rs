@@ -9,27 +9,35 @@
 //! table is stored in the ring, and a new table starts from the last one:
 //!
 //! ```text
-//!   members ──► fair shares ──► targets: each share rounded, so that most stays where it is      share.rs
+//!   members ──► fair shares ──► targets: each share rounded so that most stays where it is        share.rs
 //!                                  │
-//!   last table ──► keep ──► fill the vacancies ──► level ──► chain ──► lead ──► new table        draft.rs
-//!   (or pure       whose    a node below its       from a    a→b→c     who stands                chain.rs
-//!    order)        owner    target, the one that   node      where     first in a row            lead.rs
-//!                  stays    the strategy likes     above to  a→c
-//!                           best (order.rs)        one below cannot be
+//!   last table ──► keep ──► fill ──► level ──► chain ──► lead ──► new table          draft.rs, chain.rs, lead.rs
+//!   (or pure         │       │         │         │         └ who stands first in a row
+//!    order,          │       │         │         └ a → b → c where a may not give to c
+//!    order.rs)       │       │         └ a node above its target gives to one below
+//!                    │       └ a vacancy goes to a node below its target: of those the one the strategy likes best
+//!                    └ whoever is an owner and may be one stays one
 //! ```
 //!
 //! A *cell* is one partition's place for one replica; cells that change hands are data that crosses the network.
 //!
-//! - **Both optima at once.** Targets are shares rounded up or down, never more than one cell off. `fill` and
-//!   `level` only ever give to a node below its target, so they move Σ (target − load) over the nodes that lack,
-//!   and the rounding is chosen so that this is at most Σ (share − load): the minimum. Only `chain` moves more.
-//! - **Chains always exist.** Targets fit the rules (distinct nodes, distinct zones), the rules are a laminar
-//!   family, so a table with exactly these loads exists and an augmenting path leads towards it (the flow network
-//!   of Garage's layout, Dufay & Vimont 2022; here its residual graph is contracted to the nodes). The setting
-//!   `balance` says how far from its share a node may stay before a chain pays for it with moves beyond the minimum.
+//! - **Both optima at once.** Targets are shares rounded up or down. `fill` and `level` only give to nodes below
+//!   their targets, so they move Σ (target − load) over those, and the rounding is chosen so that this is at most
+//!   Σ (share − load): the minimum.
+//! - **Chains for the rest.** Where zones are scarce the rules may let nobody who has too much give to anybody who
+//!   lacks. The rules form a laminar family and the shares respect them, so a table with exactly the targets as
+//!   loads exists, and an augmenting path leads towards it (Garage computes its layout by such flows, Oulamara &
+//!   Auvolat 2023; here the residual graph is contracted to the nodes). Chains that only hand on what moves anyway
+//!   are free. Others cost moves beyond the minimum, and stop at `balance` percent from the share.
 //! - **Nothing depends on the order of the list of members**: nodes are told apart by name.
-//! - **The strategy** chooses *which* cells a node gets: those in whose order it stands first. So a table stays
-//!   near the strategy's own order, and near its former self when a node comes and goes again.
+//! - **The strategy chooses which cells** a node gets: those in whose order it stands first. So a table stays near the
+//!   strategy's own order, and near its former self when a node comes and goes again.
+//!
+//! Measured by `balance` in bench/ at 4,096 partitions, N = 1 and 3, both strategies, 4 ⇄ 5 to 100 ⇄ 101 nodes and
+//! random histories: the fullest node at 1.000 to 1.011 of its share, which is less than one cell more; moved at most
+//! the minimum; the strategies alone leave a node at up to 1.36. With nodes spread over five zones a leaving one forces
+//! up to 1.3 of the minimum, where a minimum-cost flow needs hardly less (`tests/flow.rs`). 101 nodes take 3 ms
+//! (`hrw` 15), 256 nodes and 65,536 partitions 0.1 s (0.6).
 //!
 //! Scores are computed with IEEE additions, multiplications and divisions alone, whose results are the same on
 //! every platform. Even so nobody relies on it: the table in the ring is what counts, and it is never recomputed.
@@ -136,8 +144,9 @@ pub struct Wish<'a> {
     pub partitions: u32,
     /// Owners wanted per partition, 1 … [`REPLICAS_MAX`]. With fewer nodes the width is their number.
     pub replicas: usize,
-    /// Percent by which a node may miss its fair share where reaching it would cost moves beyond the minimum.
-    /// 0: shares are met exactly, whatever it moves. `None`: no balancing, the strategy's own order.
+    /// Percent by which a node may miss its fair share: while none misses it by more, nothing moves, and coming nearer
+    /// never costs moves beyond the minimum. Less: better balance; more: fewer moves where zones are scarce. 0: shares
+    /// are met to the cell, whatever it moves. `None`: no balancing, the strategy's own order.
     pub balance: Option<f64>,
 }
 
