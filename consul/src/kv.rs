@@ -2,19 +2,19 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::http::{Answer, Ask, Indexed, Query, segment};
 use crate::{Client, Error};
 
 /// A key with its value and Consul's bookkeeping.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Entry {
     /// The whole key, slashes included.
     pub key: String,
     /// The bytes that were put.
-    #[serde(deserialize_with = "base64_or_null")]
+    #[serde(serialize_with = "as_base64_or_null", deserialize_with = "base64_or_null")]
     pub value: Vec<u8>,
     /// A number that clients may use as they like.
     pub flags: u64,
@@ -25,7 +25,7 @@ pub struct Entry {
     /// How often the key was locked. A plain put to the key sets it to 0, so it counts only where nobody does that.
     pub lock_index: u64,
     /// The session that holds the lock.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
 }
 
@@ -197,6 +197,13 @@ fn base64_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>,
     match Option::<String>::deserialize(deserializer)? {
         None => Ok(Vec::new()),
         Some(text) => BASE64.decode(text).map_err(serde::de::Error::custom),
+    }
+}
+
+fn as_base64_or_null<S: Serializer>(value: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        [] => serializer.serialize_none(),
+        value => serializer.serialize_str(&BASE64.encode(value)),
     }
 }
 

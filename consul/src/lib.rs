@@ -1,4 +1,6 @@
 //! A typed, blocking client of the parts of Consul that a small cluster needs.
+#[cfg(feature = "agent")]
+pub mod agent;
 mod config;
 mod error;
 mod http;

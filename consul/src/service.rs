@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use crate::http::{Ask, Indexed, Query, go_duration, segment};
@@ -44,7 +44,7 @@ pub struct TtlCheck {
 }
 
 /// A check's status, from best to worst.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckStatus {
     /// All is well.
@@ -87,7 +87,8 @@ pub struct Service {
     pub name: String,
     /// Where it listens; empty means its node's address.
     pub address: String,
-    /// The port at that address.
+    /// The port at that address; 0 also for what is no port, which Consul does not forbid.
+    #[serde(deserialize_with = "port_or_zero")]
     pub port: u16,
     /// Labels.
     #[serde(deserialize_with = "null_is_empty")]
@@ -303,4 +304,8 @@ fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn port_or_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    Ok(u16::try_from(i64::deserialize(deserializer)?).unwrap_or(0))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use crate::http::{Ask, go_duration, segment};
@@ -12,7 +12,7 @@ use crate::{Client, Error};
 pub const SESSION_TTL_MIN: Duration = Duration::from_secs(10);
 
 /// What happens to a session's locks when it ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Behavior {
     /// The keys stay, unlocked.
