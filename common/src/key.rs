@@ -161,6 +161,27 @@ mod tests {
     }
 
     #[test]
+    fn the_test_vectors_of_the_documentation_hold() {
+        let rows = include_str!("../../docs/ring.md").lines().skip_while(|l| !l.starts_with("|---")).skip(1);
+        let mut checked = 0;
+        for row in rows {
+            let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+            let [name, expected, of_64, of_4096, of_65536] = cells[..] else { panic!("{row}") };
+            let key = match name.split_once(" × ") {
+                Some((letter, times)) => letter.repeat(times.parse().expect("a number")),
+                None => serde_json::from_str(name.trim_matches('`')).expect("a JSON string"),
+            };
+            let hash = hash(key.as_bytes());
+            assert_eq!(format!("{hash:016x}"), expected, "{name}");
+            for (partitions, partition) in [(64, of_64), (4096, of_4096), (65_536, of_65536)] {
+                assert_eq!(partition_of(hash, partitions).to_string(), partition, "{name}");
+            }
+            checked += 1;
+        }
+        assert_eq!(checked, 20);
+    }
+
+    #[test]
     fn an_empty_or_overlong_key_is_refused_with_its_length() {
         assert_eq!(Key::new(""), Err(KeyError::Empty));
         assert!(Key::new(&"k".repeat(1024)).is_ok());
