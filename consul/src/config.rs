@@ -58,7 +58,8 @@ impl Config {
     /// # Errors
     /// [`Error::Config`], naming the variable that cannot be used.
     pub fn from_env() -> Result<Self, Error> {
-        Self::from_lookup(|name| std::env::var(name).ok())
+        // What is no UTF-8 is refused further down rather than passed over.
+        Self::from_lookup(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }
 
     /// [`Config::from_env`] with the environment as an argument. An empty variable counts as unset.

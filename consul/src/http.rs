@@ -272,6 +272,12 @@ impl Answer {
         self.status.as_u16()
     }
 
+    /// Whether the agent does not know what was named: 404 in newer versions of Consul; 500 in older ones, where only
+    /// the words tell, and these depend on whether access control is on.
+    pub fn is_unknown(&self, words: &str) -> bool {
+        self.code() == 404 || (self.code() == 500 && String::from_utf8_lossy(&self.body).contains(words))
+    }
+
     /// Anything but success is an error.
     pub fn success(self) -> Result<Self, Error> {
         if self.status.is_success() {

@@ -201,8 +201,7 @@ impl Client {
     /// See [`Error`].
     pub fn deregister(&self, id: &str) -> Result<(), Error> {
         let answer = self.send(Ask::put(format!("/v1/agent/service/deregister/{}", segment(id)), b""))?;
-        // Newer versions of Consul answer 404 here.
-        if answer.code() != 404 {
+        if !answer.is_unknown("Unknown service") {
             answer.success()?;
         }
         Ok(())
@@ -220,10 +219,7 @@ impl Client {
         };
         let ask = Ask::put(format!("/v1/agent/check/{verb}/{}", segment(id)), b"").with("note", note);
         let answer = self.send(ask)?;
-        // 500 with these words in the 1.x line up to 1.10, 404 after it.
-        let words: &[u8] = b"does not have associated TTL";
-        let unknown = answer.body.windows(words.len()).any(|window| window == words);
-        if answer.code() == 404 || (answer.code() == 500 && unknown) {
+        if answer.is_unknown("does not have associated TTL") || answer.is_unknown("Unknown check") {
             return Ok(TtlUpdate::Forgotten);
         }
         answer.success()?;

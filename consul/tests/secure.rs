@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use consul::{Client, Config, Error};
+use consul::{CheckStatus, Client, Config, Error, TtlUpdate};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -178,6 +178,11 @@ fn a_token_opens_what_access_control_closes() {
     assert!(!format!("{error} {error:?}").contains("99999999"), "{error:?}");
 
     assert_eq!(with(TOKEN).get("key").unwrap().unwrap().value, b"value");
+    // With access control on, Consul has other words for what it does not know.
+    let update = with(TOKEN).update_check("absent", CheckStatus::Passing, "").unwrap();
+    assert_eq!(update, TtlUpdate::Forgotten);
+    with(TOKEN).deregister("absent").unwrap();
+
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("{TOKEN}\n")).unwrap();
     let by_file = client(&real.url, &[("CONSUL_HTTP_TOKEN_FILE", file.path())]).unwrap();

@@ -35,12 +35,26 @@ use http::Shared;
 use journal::Journal;
 use state::State;
 
-/// Connections at a time. Further ones wait until one is free; idle ones are closed after [`HEADER_PATIENCE`].
-const CONNECTIONS_MAX: usize = 512;
 /// How long a connection may take to send the head of a request.
 const HEADER_PATIENCE: Duration = Duration::from_secs(15);
 /// The head of a request, keys included.
 const HEADER_BYTES_MAX: usize = 64 << 10;
+
+/// What an agent serves at a time. The defaults stay below the 1,024 descriptors that systems commonly grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections; further ones wait until one is free, and idle ones are closed after 15 s. Default: 700.
+    pub connections: usize,
+    /// Blocking queries that wait; further ones are answered 429. Consul's own limit is 200 connections an address.
+    /// Default: 400.
+    pub waiting: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { connections: 700, waiting: 400 }
+    }
+}
 
 /// Why the agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +114,7 @@ impl AgentError {
 pub struct Agent {
     listener: TcpListener,
     addr: SocketAddr,
+    limits: Limits,
     state: State,
     journal: Option<Journal>,
 }
@@ -128,7 +143,13 @@ impl Agent {
                 (Some(journal), state)
             }
         };
-        Ok(Agent { listener, addr: local, state, journal })
+        Ok(Agent { listener, addr: local, limits: Limits::default(), state, journal })
+    }
+
+    /// Other than the default limits.
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// Where it listens.
@@ -147,9 +168,9 @@ impl Agent {
     /// [`AgentError::Disk`]: the state could not be written any more. Nobody was told of what was not.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(AgentError::Run)?;
-        let (shared, mut broken) = Shared::new(self.addr, self.state, self.journal);
+        let (shared, mut broken) = Shared::new(self.addr, self.limits.waiting, self.state, self.journal);
         let shared = Arc::new(shared);
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let room = Arc::new(Semaphore::new(self.limits.connections));
         let mut tasks = JoinSet::new();
         tasks.spawn(http::keep_time(shared.clone()));
         let accept = async {

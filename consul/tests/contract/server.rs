@@ -95,7 +95,9 @@ fn required() -> bool {
 /// The real binary, where there is one.
 pub fn binary() -> Option<PathBuf> {
     if let Ok(path) = std::env::var("CONSUL_BIN") {
-        return Some(PathBuf::from(path));
+        let path = PathBuf::from(path);
+        assert!(path.is_file(), "CONSUL_BIN names {}, which is no file", path.display());
+        return Some(path);
     }
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join("consul")).find(|file| file.is_file())
@@ -133,9 +135,14 @@ impl Real {
         let log = std::env::temp_dir().join(format!("consul-contract-{}-{number}.log", std::process::id()));
         let [http, lan, wan, server] = free_ports();
         let url = format!("http://127.0.0.1:{http}");
-        // The shell ends the agent when our end of its input closes, which also a SIGKILL to us does.
-        let script =
-            r#"log=$1; shift; "$@" >"$log" 2>&1 </dev/null & read _; kill -9 $!; wait; rm -f "$log""#;
+        // The shell ends with the agent, and ends the agent when our end of its input closes, which also a SIGKILL to
+        // us does.
+        let script = r#"
+            log=$1; shift; exec 3<&0
+            "$@" >"$log" 2>&1 </dev/null 3<&- & agent=$!
+            { read _ <&3; rm -f "$log"; kill -9 $agent; } & watcher=$!
+            wait $agent; kill $watcher
+        "#;
         let mut guard = Command::new("sh")
             .args(["-c", script, "sh"])
             .arg(&log)
@@ -152,7 +159,7 @@ impl Real {
             .map_err(|error| error.to_string())?;
         let end = Instant::now() + Duration::from_secs(15);
         let client = client(&url);
-        while Instant::now() < end {
+        while Instant::now() < end && guard.try_wait().is_ok_and(|status| status.is_none()) {
             // Its own service is listed once its node is; with access control we are not shown it.
             let listed =
                 || !hcl.is_empty() || client.instances("consul", true).is_ok_and(|found| found.len() == 1);
@@ -162,6 +169,7 @@ impl Real {
             std::thread::sleep(Duration::from_millis(20));
         }
         let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let _ = std::fs::remove_file(&log);
         drop(guard.stdin.take());
         let _ = guard.wait();
         Err(text.lines().rev().take(5).collect::<Vec<_>>().join("\n"))

@@ -1,13 +1,11 @@
-//! `/v1/agent/`, `/v1/catalog/`, `/v1/health/` and `/v1/status/`.
+//! Reads under `/v1/agent/`, `/v1/catalog/`, `/v1/health/` and `/v1/status/`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::net::SocketAddr;
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::super::go;
-use super::super::state::{CheckRow, NewCheck, NewService, ServiceRow, State};
+use super::super::state::{CheckRow, ServiceRow, State};
 use super::Shared;
 use super::request::{Asked, Reply};
 use crate::CheckStatus;
@@ -17,50 +15,9 @@ const VERSION: &str = "1.8.7";
 /// The server's own service, which Consul always lists.
 const CONSUL: &str = "consul";
 
-/// Registrations and TTL updates: `area` is `service` or `check`.
-pub fn change(shared: &Shared, asked: &Asked, area: &str, verb: &str, id: &str) -> Result<Reply, Reply> {
-    let status = match (area, verb) {
-        ("service", "register") if id.is_empty() => {
-            asked.must_be("PUT")?;
-            let service = new_service(asked)?;
-            shared.write(|state, now| state.register(now, service))?;
-            return Ok(Reply::empty(200));
-        }
-        ("service", "deregister") if !id.is_empty() => {
-            asked.must_be("PUT")?;
-            shared.write(|state, _| {
-                state.deregister(id);
-                Ok(())
-            })?;
-            return Ok(Reply::empty(200));
-        }
-        ("check", "pass") => CheckStatus::Passing,
-        ("check", "warn") => CheckStatus::Warning,
-        ("check", "fail") => CheckStatus::Critical,
-        ("check", "update") => {
-            asked.must_be("PUT")?;
-            let update: Update = asked.json()?;
-            let Some(status) = check_status(&update.status) else {
-                return Err(Reply::text(400, format!("Invalid check status: '{}'", update.status)));
-            };
-            return ttl_update(shared, id, status, &update.output);
-        }
-        _ => return Err(asked.unknown()),
-    };
-    asked.must_be("PUT")?;
-    ttl_update(shared, id, status, asked.param("note").unwrap_or_default())
-}
-
-fn ttl_update(shared: &Shared, id: &str, status: CheckStatus, output: &str) -> Result<Reply, Reply> {
-    match shared.write(|state, now| Ok(state.update_check(now, id, status, output)))? {
-        true => Ok(Reply::empty(200)),
-        false => Err(Reply::text(500, format!("CheckID {id:?} does not have associated TTL"))),
-    }
-}
-
-/// Reads. `rest` is the path behind the area.
+/// `rest` is the path behind the area.
 pub async fn answer(shared: &Shared, asked: &Asked, area: &str, rest: &str) -> Result<Reply, Reply> {
-    let at = format!("127.0.0.1:{}", shared.addr.port());
+    let at = SocketAddr::new(shared.ip(), shared.addr.port()).to_string();
     let (what, name) = rest.split_once('/').unwrap_or((rest, ""));
     if matches!((area, what), ("health", "service" | "checks" | "state" | "node") | ("catalog", "service"))
         && name.is_empty()
@@ -119,125 +76,6 @@ fn passing_only(asked: &Asked) -> Result<bool, Reply> {
     }
 }
 
-fn check_status(text: &str) -> Option<CheckStatus> {
-    [CheckStatus::Passing, CheckStatus::Warning, CheckStatus::Critical]
-        .into_iter()
-        .find(|s| s.as_str() == text)
-}
-
-#[derive(Deserialize)]
-struct Update {
-    #[serde(default)]
-    status: String,
-    #[serde(default)]
-    output: String,
-}
-
-/// A registration as it is sent. What is not here is refused by name, because a service without the check or the
-/// weight that it asked for would be worse than none.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ServiceBody {
-    #[serde(default)]
-    id: String,
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    tags: Vec<String>,
-    #[serde(default)]
-    address: String,
-    #[serde(default)]
-    port: u16,
-    #[serde(default)]
-    meta: BTreeMap<String, String>,
-    check: Option<Map<String, Value>>,
-    #[serde(default)]
-    checks: Vec<Map<String, Value>>,
-    /// The default, spelt out.
-    #[serde(default, rename = "enabletagoverride")]
-    _enable_tag_override: Option<Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CheckBody {
-    #[serde(default, alias = "id")]
-    checkid: String,
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    notes: String,
-    #[serde(default)]
-    status: String,
-    #[serde(default)]
-    ttl: String,
-    #[serde(default)]
-    deregistercriticalserviceafter: String,
-}
-
-fn new_service(asked: &Asked) -> Result<NewService, Reply> {
-    let body: ServiceBody = asked.json()?;
-    if body.name.is_empty() {
-        return Err(Reply::text(400, "Missing service name"));
-    }
-    if let Some((key, value)) = body.meta.iter().find(|(key, _)| !meta_key(key)) {
-        let message = format!(
-            "Invalid Service Meta: Couldn't load metadata pair ('{key}', '{value}'): Key contains invalid characters"
-        );
-        return Err(Reply::text(400, message));
-    }
-    let id = if body.id.is_empty() { body.name.clone() } else { body.id };
-    let bodies: Vec<_> = body.checks.into_iter().chain(body.check).collect();
-    let mut checks = Vec::new();
-    for (number, check) in bodies.iter().enumerate() {
-        let default_id =
-            if bodies.len() == 1 { format!("service:{id}") } else { format!("service:{id}:{}", number + 1) };
-        checks.push(new_check(check.clone(), &body.name, default_id)?);
-    }
-    Ok(NewService {
-        id,
-        name: body.name,
-        tags: body.tags,
-        address: body.address,
-        port: body.port,
-        meta: body.meta,
-        checks,
-        replace_checks: asked.param("replace-existing-checks").is_some_and(|value| value != "false"),
-    })
-}
-
-fn new_check(check: Map<String, Value>, service: &str, default_id: String) -> Result<NewCheck, Reply> {
-    let bad = |why: String| Reply::text(400, why);
-    let check: CheckBody = serde_json::from_value(Value::Object(go::fields(check))).map_err(|error| {
-        bad(format!("Request decode failed: {error} (the embedded agent knows TTL checks only)"))
-    })?;
-    let duration = |text: &str| match text {
-        "" => Ok(Duration::ZERO),
-        _ => go::duration(text)
-            .ok_or_else(|| bad(format!("Request decode failed: time: invalid duration {text:?}"))),
-    };
-    let ttl = duration(&check.ttl)?;
-    if ttl.is_zero() {
-        return Err(bad("Invalid check: TTL must be > 0 for TTL checks".to_owned()));
-    }
-    let status =
-        if check.status.is_empty() { Some(CheckStatus::Critical) } else { check_status(&check.status) };
-    let after = duration(&check.deregistercriticalserviceafter)?;
-    Ok(NewCheck {
-        id: if check.checkid.is_empty() { default_id } else { check.checkid },
-        name: if check.name.is_empty() { format!("Service '{service}' check") } else { check.name },
-        notes: check.notes,
-        status: status
-            .ok_or_else(|| bad("Status for checks must 'passing', 'warning', 'critical'".to_owned()))?,
-        ttl,
-        deregister_after: Some(after).filter(|after| !after.is_zero()),
-    })
-}
-
-fn meta_key(key: &str) -> bool {
-    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-}
-
 /// The services that are asked for by name and, where given, by all of their tags.
 fn wanted<'a>(state: &'a State, asked: &'a Asked, name: &'a str) -> impl Iterator<Item = &'a ServiceRow> {
     let tagged = |service: &&ServiceRow| asked.all("tag").all(|tag| service.tags.iter().any(|t| t == tag));
@@ -267,14 +105,13 @@ fn consul(shared: &Shared) -> ServiceRow {
 }
 
 fn node(shared: &Shared, meta: &str) -> Value {
-    let addresses =
-        json!({ "lan": "127.0.0.1", "lan_ipv4": "127.0.0.1", "wan": "127.0.0.1", "wan_ipv4": "127.0.0.1" });
+    let ip = shared.ip();
     json!({
         "ID": shared.node_id,
         "Node": shared.node,
-        "Address": "127.0.0.1",
+        "Address": ip,
         "Datacenter": "dc1",
-        "TaggedAddresses": addresses,
+        "TaggedAddresses": { "lan": ip, "wan": ip },
         meta: { "consul-network-segment": "" },
         "CreateIndex": 1,
         "ModifyIndex": 1,
@@ -421,7 +258,7 @@ fn myself(shared: &Shared) -> Value {
 fn member(shared: &Shared) -> Value {
     json!({
         "Name": shared.node,
-        "Addr": "127.0.0.1",
+        "Addr": shared.ip(),
         "Port": shared.addr.port(),
         "Tags": {
             "role": "consul",

@@ -2,12 +2,13 @@
 
 mod catalog;
 mod kv;
+mod register;
 mod request;
 mod sessions;
 
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,8 +26,6 @@ use super::stream::Stream;
 use super::{AgentError, HEADER_BYTES_MAX, HEADER_PATIENCE};
 use request::{Asked, Reply};
 
-/// Blocking queries that wait at a time. Consul's own limit is 200 connections an address.
-const WAITING_MAX: usize = 256;
 /// Consul's longest wait.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 /// And what it takes where none is asked for.
@@ -43,6 +42,7 @@ pub struct Shared {
     /// Counts the changes, and wakes those who wait for one.
     changes: watch::Sender<u64>,
     waiting: Semaphore,
+    waiting_max: usize,
     chance: RandomState,
     drawn: AtomicU64,
 }
@@ -57,7 +57,12 @@ struct Inner {
 
 impl Shared {
     /// Also gives what becomes ready with the error after which the agent must not go on.
-    pub fn new(addr: SocketAddr, state: State, journal: Option<Journal>) -> (Self, Broken) {
+    pub fn new(
+        addr: SocketAddr,
+        waiting_max: usize,
+        state: State,
+        journal: Option<Journal>,
+    ) -> (Self, Broken) {
         let (broken, error) = oneshot::channel();
         let mut shared = Shared {
             addr,
@@ -66,12 +71,18 @@ impl Shared {
             node_id: String::new(),
             inner: Mutex::new(Inner { state, journal, broken: Some(broken) }),
             changes: watch::Sender::new(0),
-            waiting: Semaphore::new(WAITING_MAX),
+            waiting: Semaphore::new(waiting_max),
+            waiting_max,
             chance: RandomState::new(),
             drawn: AtomicU64::new(0),
         };
         shared.node_id = shared.uuid();
         (shared, Broken(error))
+    }
+
+    /// The node's address: ours, or where we listen on all of them, the one that is sure to reach us.
+    pub fn ip(&self) -> IpAddr {
+        if self.addr.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { self.addr.ip() }
     }
 
     /// A random number from the keys that the system gave this process for its hash tables.
@@ -128,9 +139,9 @@ impl Shared {
             return Ok(reply);
         }
         let Ok(_place) = self.waiting.try_acquire() else {
-            let why = format!(
-                "{WAITING_MAX} blocking queries are waiting already, the embedded agent's limit; try again later"
-            );
+            let limit = self.waiting_max;
+            let why =
+                format!("{limit} blocking queries wait already, the embedded agent's limit; try again later");
             return Err(Reply::text(429, why));
         };
         let end = tokio::time::Instant::now() + wait;
@@ -257,7 +268,7 @@ async fn route(shared: &Shared, asked: &Asked) -> Result<Reply, Reply> {
         ["v1", "session", verb] => sessions::answer(shared, asked, verb, "").await,
         ["v1", "session", verb, id] => sessions::answer(shared, asked, verb, id).await,
         ["v1", "agent", "service", verb, ..] | ["v1", "agent", "check", verb, ..] => {
-            catalog::change(shared, asked, segments[2], verb, &segments[4..].join("/"))
+            register::answer(shared, asked, segments[2], verb, &segments[4..].join("/"))
         }
         ["v1", area @ ("agent" | "catalog" | "health" | "status"), ..] => {
             catalog::answer(shared, asked, area, &segments[2..].join("/")).await
