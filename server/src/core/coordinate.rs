@@ -211,7 +211,7 @@ impl Node {
         let (w, deadline_us) = (op.terms.write, op.deadline_us);
         let resend_us = self.now.after_ms(RESEND_MS);
         let writing = Writing {
-            siblings: siblings.clone(),
+            told: None,
             quorum: Quorum::default(),
             durable_here: false,
             outcome,
@@ -234,7 +234,6 @@ impl Node {
         let Some(ring) = self.ring.clone() else { return false };
         let route = ring.route(key.partition(ring.partitions));
         let others = others(&route, self.id.name);
-        let epoch = ring.epoch;
         let name = self.id.name;
         let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), .. }) = self.tasks.op(token)
         else {
@@ -246,19 +245,24 @@ impl Node {
             writing.quorum.yes(name);
         }
         let request = write.request.unwrap_or(0);
-        let siblings = &writing.siblings;
-        let tell = |_| Message::Replicate {
-            id: token,
-            epoch,
-            key: key.clone(),
-            siblings: siblings.clone(),
-            request,
-        };
-        let messages: SmallVec<[Message; 2]> = others.iter().map(tell).collect();
-        for (to, message) in others.iter().zip(messages) {
-            self.send(*to, message);
-        }
+        self.tell_state(token, key, request, &others);
         !others.is_empty()
+    }
+
+    /// Sends a key's state to other owners, and keeps it for whom it does not reach.
+    fn tell_state(&mut self, token: Token, key: &Key, request: u64, to: &[NodeName]) {
+        let Some(first) = to.first() else { return };
+        debug_assert_ne!(*first, self.id.name);
+        let epoch = self.epoch();
+        // What is held now may include later writes. They are told again, and change nothing.
+        let held = self.keys.get(key).and_then(|b| b.state.clone());
+        let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
+        let Some(state) = held.or_else(|| writing.told.clone()) else { return };
+        writing.told = Some(state.clone());
+        for name in to {
+            let (key, siblings) = (key.clone(), state.clone());
+            self.send(*name, Message::Replicate { id: token, epoch, key, siblings, request });
+        }
     }
 
     pub(super) fn on_read(&mut self, token: Token, siblings: Siblings) {
@@ -418,25 +422,17 @@ impl Node {
 
     /// A silent owner may not have heard, or its answer was lost: the write is told again, it is idempotent.
     pub(super) fn resend(&mut self, token: Token) {
-        let Some(ring) = self.ring.clone() else { return };
         let resend_us = self.now.after_ms(RESEND_MS);
-        let epoch = ring.epoch;
         let name = self.id.name;
-        let mut messages: SmallVec<[(NodeName, Message); 2]> = SmallVec::new();
         let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), deadline_us, .. }) =
             self.tasks.op(token)
         else {
             return;
         };
-        for to in writing.quorum.silent().filter(|n| *n != name) {
-            let (key, siblings, request) =
-                (write.key.clone(), writing.siblings.clone(), write.request.unwrap_or(0));
-            messages.push((to, Message::Replicate { id: token, epoch, key, siblings, request }));
-        }
+        let silent: SmallVec<[NodeName; 3]> = writing.quorum.silent().filter(|n| *n != name).collect();
+        let (key, request) = (write.key.clone(), write.request.unwrap_or(0));
         let at = resend_us.min(*deadline_us);
-        for (to, message) in messages {
-            self.send(to, message);
-        }
+        self.tell_state(token, &key, request, &silent);
         self.tasks.alarm(token, at);
     }
 

@@ -74,7 +74,8 @@ pub enum OpStage {
 /// A write that is under way.
 #[derive(Debug)]
 pub struct Writing {
-    pub siblings: Siblings,
+    /// The state that other owners were told, where there are others.
+    pub told: Option<Siblings>,
     pub quorum: Quorum,
     pub durable_here: bool,
     pub outcome: Outcome,

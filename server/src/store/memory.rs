@@ -63,7 +63,7 @@ impl Memory {
                 && stretch.until.as_ref().is_none_or(|until| key <= until)
         };
         self.range(stretch)
-            .flat_map(|(_, entry)| sorted(record::decode_all(entry, &self.actors)))
+            .flat_map(|(_, entry)| sorted(record::raws(entry).map(|raw| raw.record(&self.actors))))
             .filter(move |(key, _)| inside(key))
     }
 }
@@ -73,28 +73,6 @@ fn sorted(records: impl Iterator<Item = Record>) -> impl Iterator<Item = Record>
     let mut records: smallvec::SmallVec<[Record; 1]> = records.collect();
     records.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     records.into_iter()
-}
-
-fn size(key: &Key, siblings: &Siblings) -> u64 {
-    (key.text().len() + siblings.versions.iter().map(|v| v.content.bytes().len()).sum::<usize>()) as u64
-}
-
-fn is_live(siblings: &Siblings) -> bool {
-    siblings.versions.iter().any(|v| !v.content.is_tombstone())
-}
-
-impl Measure {
-    fn add(&mut self, key: &Key, siblings: &Siblings) {
-        self.live += u64::from(is_live(siblings));
-        self.stored += 1;
-        self.bytes += size(key, siblings);
-    }
-
-    fn subtract(&mut self, key: &Key, siblings: &Siblings) {
-        self.live -= u64::from(is_live(siblings));
-        self.stored -= 1;
-        self.bytes -= size(key, siblings);
-    }
 }
 
 impl Storage for Memory {
@@ -109,17 +87,17 @@ impl Storage for Memory {
         let Partition { entries, measure } = &mut partitions[at];
         scratch.clear();
         record::encode(scratch, actors, key, siblings);
-        measure.add(key, siblings);
+        measure.add(Measure::of(key, siblings));
         match entries.entry(key.hash()) {
             std::collections::btree_map::Entry::Vacant(slot) => {
-                drop(slot.insert(Box::from(scratch.as_slice())))
+                slot.insert(Box::from(scratch.as_slice()));
             }
             std::collections::btree_map::Entry::Occupied(mut slot) => {
-                for (other, held) in record::decode_all(slot.get(), actors).collect::<Vec<_>>() {
-                    if other == *key {
-                        measure.subtract(&other, &held);
+                for held in record::raws(slot.get()) {
+                    if held.key() == key.text() {
+                        measure.subtract(held.measure());
                     } else {
-                        record::encode(scratch, actors, &other, &held);
+                        scratch.extend_from_slice(held.span);
                     }
                 }
                 slot.insert(Box::from(scratch.as_slice()));
@@ -138,7 +116,7 @@ impl Storage for Memory {
             last = Some(key.clone());
             let digest = known.binary_search_by_key(&key.hash(), |(hash, _)| *hash).map(|at| known[at].1);
             if digest != Ok(siblings.digest()) {
-                bytes += size(&key, &siblings) as usize;
+                bytes += Measure::of(&key, &siblings).bytes as usize;
                 found.push((key, siblings));
             }
         }

@@ -24,6 +24,27 @@ pub struct Measure {
     pub bytes: u64,
 }
 
+impl Measure {
+    /// What one record adds.
+    pub fn of(key: &Key, siblings: &Siblings) -> Measure {
+        let values: usize = siblings.versions.iter().map(|v| v.content.bytes().len()).sum();
+        let live = siblings.versions.iter().any(|v| !v.content.is_tombstone());
+        Measure { live: u64::from(live), stored: 1, bytes: (key.text().len() + values) as u64 }
+    }
+
+    fn add(&mut self, other: Measure) {
+        self.live += other.live;
+        self.stored += other.stored;
+        self.bytes += other.bytes;
+    }
+
+    fn subtract(&mut self, other: Measure) {
+        self.live -= other.live;
+        self.stored -= other.stored;
+        self.bytes -= other.bytes;
+    }
+}
+
 /// How much a scan may return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {

@@ -17,6 +17,8 @@ use ringkv_common::time::Stamp;
 use ringkv_common::version::{Actor, Content, Dot, Siblings, Version};
 use smallvec::SmallVec;
 
+use super::Measure;
+
 const JSON: u8 = 0;
 const BINARY: u8 = 1;
 const TOMBSTONE: u8 = 2;
@@ -30,12 +32,18 @@ const GENERAL: u8 = 16;
 pub struct Actors {
     list: Vec<Actor>,
     numbers: HashMap<Actor, u16>,
+    /// The last one asked for: writes are most often this node's own.
+    last: u16,
 }
 
 impl Actors {
     /// An actor's number; `None` once there are more than 65,536, whose records are then written in full.
     fn number(&mut self, actor: Actor) -> Option<u16> {
+        if self.list.get(usize::from(self.last)) == Some(&actor) {
+            return Some(self.last);
+        }
         if let Some(number) = self.numbers.get(&actor) {
+            self.last = *number;
             return Some(*number);
         }
         let number = u16::try_from(self.list.len()).ok()?;
@@ -134,70 +142,121 @@ fn encode_usual(out: &mut Vec<u8>, actors: &mut Actors, key: &Key, siblings: &Si
     Some(())
 }
 
+/// A record that was found and not yet built.
+pub struct Raw<'a> {
+    /// Its bytes.
+    pub span: &'a [u8],
+    body: Body<'a>,
+}
+
+enum Body<'a> {
+    Usual {
+        flags: u8,
+        clock: Reader<'a>,
+        entries: u8,
+        place: u8,
+        stamp: u64,
+        request: u64,
+        key: &'a str,
+        value: &'a [u8],
+    },
+    General(Box<Record>),
+}
+
 /// The records of one entry: more than one only where two keys have one hash.
-pub fn decode_all<'a>(bytes: &'a [u8], actors: &'a Actors) -> impl Iterator<Item = Record> + 'a {
+pub fn raws(bytes: &[u8]) -> impl Iterator<Item = Raw<'_>> {
     let mut reader = Reader { bytes };
-    std::iter::from_fn(move || (!reader.bytes.is_empty()).then(|| decode(&mut reader, actors)))
+    std::iter::from_fn(move || (!reader.bytes.is_empty()).then(|| Raw::read(&mut reader)))
 }
 
 /// The siblings of one key in an entry.
 pub fn find(bytes: &[u8], actors: &Actors, key: &Key) -> Option<Siblings> {
-    let mut reader = Reader { bytes };
-    while !reader.bytes.is_empty() {
+    raws(bytes).find(|raw| raw.key() == key.text()).map(|raw| raw.siblings(actors))
+}
+
+impl<'a> Raw<'a> {
+    fn read(reader: &mut Reader<'a>) -> Raw<'a> {
+        let whole = reader.bytes;
         let flags = reader.byte();
-        let (found, siblings) = body(&mut reader, flags, actors, |text| text == key.text());
-        if found {
-            return siblings;
+        let body = if flags & GENERAL != 0 {
+            let length = reader.number() as usize;
+            let record =
+                postcard::from_bytes(reader.take(length)).expect("a record is read as it was written");
+            Body::General(Box::new(record))
+        } else {
+            Body::usual(reader, flags)
+        };
+        Raw { span: &whole[..whole.len() - reader.bytes.len()], body }
+    }
+
+    /// The key's text.
+    pub fn key(&self) -> &str {
+        match &self.body {
+            Body::Usual { key, .. } => key,
+            Body::General(record) => record.0.text(),
         }
     }
-    None
+
+    /// What it adds to its partition's measure.
+    pub fn measure(&self) -> Measure {
+        match &self.body {
+            Body::Usual { flags, key, value, .. } => Measure {
+                live: u64::from(flags & KIND != TOMBSTONE),
+                stored: 1,
+                bytes: (key.len() + value.len()) as u64,
+            },
+            Body::General(record) => Measure::of(&record.0, &record.1),
+        }
+    }
+
+    /// The key and its siblings.
+    pub fn record(self, actors: &Actors) -> Record {
+        match self.body {
+            Body::General(record) => *record,
+            Body::Usual { key, .. } => {
+                (Key::new(key).expect("a key was valid when it was written"), self.siblings(actors))
+            }
+        }
+    }
+
+    fn siblings(self, actors: &Actors) -> Siblings {
+        let Body::Usual { flags, mut clock, entries, place, stamp, request, value, .. } = self.body else {
+            let Body::General(record) = self.body else { unreachable!("there are two kinds") };
+            return record.1;
+        };
+        let dots: SmallVec<[Dot; 2]> = (0..entries)
+            .map(|_| {
+                let actor = actors.list[usize::from(u16::from_le_bytes(clock.fixed()))];
+                Dot { actor, counter: clock.number() }
+            })
+            .collect();
+        let content = match flags & KIND {
+            JSON => Content::Json(Arc::from(value)),
+            BINARY => Content::Binary(Arc::from(value)),
+            _ => Content::Tombstone,
+        };
+        let contextual = flags & CONTEXTUAL != 0;
+        let version =
+            Version { dot: dots[usize::from(place)], stamp: Stamp(stamp), request, contextual, content };
+        let mut siblings = Siblings { clock: dots.into_iter().collect(), ..Siblings::default() };
+        siblings.versions.push(version);
+        siblings
+    }
 }
 
-fn decode(reader: &mut Reader, actors: &Actors) -> Record {
-    let flags = reader.byte();
-    let mut key = None;
-    let (_, siblings) = body(reader, flags, actors, |text| {
-        key = Key::new(text).ok();
-        true
-    });
-    (key.expect("a key was valid when it was written"), siblings.expect("wanted above"))
-}
-
-/// Reads one record's rest, and builds its siblings where the key is wanted.
-fn body(
-    reader: &mut Reader,
-    flags: u8,
-    actors: &Actors,
-    mut wanted: impl FnMut(&str) -> bool,
-) -> (bool, Option<Siblings>) {
-    if flags & GENERAL != 0 {
+impl<'a> Body<'a> {
+    fn usual(reader: &mut Reader<'a>, flags: u8) -> Body<'a> {
+        let entries = reader.byte();
+        let clock = Reader { bytes: reader.bytes };
+        for _ in 0..entries {
+            reader.take(2);
+            reader.number();
+        }
+        let place = reader.byte();
+        let stamp = u64::from_le_bytes(reader.fixed());
+        let request = if flags & REQUEST != 0 { u64::from_le_bytes(reader.fixed()) } else { 0 };
+        let key = reader.text();
         let length = reader.number() as usize;
-        let (key, siblings): Record =
-            postcard::from_bytes(reader.take(length)).expect("a record is read as it was written");
-        let found = wanted(key.text());
-        return (found, found.then_some(siblings));
+        Body::Usual { flags, clock, entries, place, stamp, request, key, value: reader.take(length) }
     }
-    let mut clock: SmallVec<[Dot; 2]> = SmallVec::new();
-    for _ in 0..reader.byte() {
-        let actor = actors.list[usize::from(u16::from_le_bytes(reader.fixed()))];
-        clock.push(Dot { actor, counter: reader.number() });
-    }
-    let dot = clock[usize::from(reader.byte())];
-    let stamp = Stamp(u64::from_le_bytes(reader.fixed()));
-    let request = if flags & REQUEST != 0 { u64::from_le_bytes(reader.fixed()) } else { 0 };
-    let found = wanted(reader.text());
-    let length = reader.number() as usize;
-    let value = reader.take(length);
-    if !found {
-        return (false, None);
-    }
-    let content = match flags & KIND {
-        JSON => Content::Json(Arc::from(value)),
-        BINARY => Content::Binary(Arc::from(value)),
-        _ => Content::Tombstone,
-    };
-    let version = Version { dot, stamp, request, contextual: flags & CONTEXTUAL != 0, content };
-    let mut siblings = Siblings { clock: clock.into_iter().collect(), ..Siblings::default() };
-    siblings.versions.push(version);
-    (true, Some(siblings))
 }
