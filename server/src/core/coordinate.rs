@@ -133,7 +133,10 @@ impl Node {
 
     /// The key's state is known to `keys`: does the operation.
     pub(super) fn proceed(&mut self, token: Token, key: &Key) {
+        let reads = self.reads_for(key);
         match self.tasks.get(token) {
+            // The ring changed while the key was read: somebody else coordinates by now.
+            Some(Task::Op(_)) if !reads => self.coordinate_again(token),
             Some(Task::Op(Op { op: KeyOp::Read(_), terms, .. })) => {
                 let context = terms.want.context;
                 self.proceed_read(token, key, context);
@@ -146,6 +149,11 @@ impl Node {
             Some(Task::InspectKey(_)) => self.proceed_inspect(token, key),
             _ => {}
         }
+    }
+
+    fn reads_for(&self, key: &Key) -> bool {
+        let readers = self.ring.as_ref().map(|r| r.readers(key.partition(r.partitions)));
+        readers.zip(self.me).is_some_and(|(readers, me)| readers.contains(&me))
     }
 
     fn proceed_read(&mut self, token: Token, key: &Key, context: bool) {
