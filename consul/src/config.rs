@@ -94,12 +94,16 @@ impl Config {
         })
     }
 
-    /// The same configuration with another address, for an option that overrides the environment.
+    /// The same configuration with another address, for an option that overrides the environment. An address without a
+    /// scheme keeps the one that was.
     ///
     /// # Errors
     /// [`Error::Config`] where the address is no HTTP address.
     pub fn with_address(mut self, address: &str) -> Result<Self, Error> {
-        self.url = base_url(address, false)?;
+        let scheme = if self.url.starts_with("https:") { "https://" } else { "http://" };
+        let address = address.trim();
+        let whole = if address.contains("://") { address.to_owned() } else { format!("{scheme}{address}") };
+        self.url = base_url(&whole, false)?;
         Ok(self)
     }
 }
@@ -191,6 +195,18 @@ mod tests {
         assert_eq!(url(&[("CONSUL_HTTP_ADDR", "http://c:1"), ("CONSUL_HTTP_SSL", "1")]), "https://c:1");
         assert_eq!(url(&[("CONSUL_HTTP_ADDR", "http://c:1"), ("CONSUL_HTTP_SSL", "")]), "http://c:1");
         assert_eq!(Config::parse("[::1]:8500").expect("valid").url, "http://[::1]:8500");
+    }
+
+    #[test]
+    fn an_option_overrides_the_address_and_keeps_the_rest() {
+        let with = |pairs: &[(&str, &str)], address: &str| {
+            env(pairs).and_then(|config| config.with_address(address)).expect("valid")
+        };
+        let tls = [("CONSUL_HTTP_SSL", "true"), ("CONSUL_HTTP_TOKEN", "t")];
+        assert_eq!(with(&tls, "c:1").url, "https://c:1");
+        assert_eq!(with(&tls, "http://c:1").url, "http://c:1");
+        assert_eq!(with(&tls, "c:1").token.as_deref(), Some("t"));
+        assert_eq!(with(&[], "c:1").url, "http://c:1");
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::{Config, Error};
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// A bigger body is announced first, so that a refusal arrives before the connection is cut.
 const ANNOUNCE_BYTES: usize = 256 << 10;
+/// What Consul takes where no wait is asked for, and at most.
+const WAIT_DEFAULT: Duration = Duration::from_secs(300);
+const WAIT_MAX: Duration = Duration::from_secs(600);
 /// Characters that stand for themselves in a path or query.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
@@ -72,7 +75,7 @@ impl Query {
         }
         if self.index > 0 {
             ask.param("index", &self.index.to_string());
-            let wait = if self.wait.is_zero() { Duration::from_secs(300) } else { self.wait };
+            let wait = if self.wait.is_zero() { WAIT_DEFAULT } else { self.wait.min(WAIT_MAX) };
             ask.param("wait", &go_duration(wait));
             ask.patience = wait + wait / 16;
         }
@@ -345,6 +348,8 @@ fn agent(config: &Config) -> Result<ureq::Agent, Error> {
         .max_redirects_will_error(false)
         .timeout_connect(Some(config.timeout.min(Duration::from_secs(5))))
         .max_idle_connections_per_host(8)
+        // Well below what servers grant: a connection that is closed just when it is used fails a request.
+        .max_idle_age(Duration::from_secs(10))
         .build()
         .into())
 }

@@ -39,7 +39,8 @@ pub struct TtlCheck {
     pub ttl: Duration,
     /// The status until the first update.
     pub status: CheckStatus,
-    /// After so long in critical the agent removes the service. Consul takes a minute at least, and looks every 30 s.
+    /// After so long in critical the agent removes the service. Consul takes a minute at least, looks every 30 s, and
+    /// starts to count at the first update to critical or the first end of the TTL, not at the registration.
     pub deregister_critical_service_after: Option<Duration>,
 }
 

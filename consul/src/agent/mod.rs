@@ -12,7 +12,8 @@
 //!
 //! It behaves like a single Consul 1.8 server in `-dev` mode, and one contract suite runs against both. It has no access
 //! control, no TLS, no other machines, no DNS: on a network, use Consul. What it does not know it answers with 501 and
-//! the name of what was asked.
+//! the name of what was asked. After a restart sessions and TTL checks have their whole TTL again, and lock delays are
+//! forgotten, as after Consul's own change of leader.
 
 mod go;
 mod http;
@@ -35,15 +36,16 @@ use http::Shared;
 use journal::Journal;
 use state::State;
 
-/// How long a connection may take to send the head of a request.
-const HEADER_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a connection may be idle, or take to send the head of a request. Clients commonly keep idle connections for
+/// less, so that they do not use one just when it is closed.
+const HEADER_PATIENCE: Duration = Duration::from_secs(30);
 /// The head of a request, keys included.
 const HEADER_BYTES_MAX: usize = 64 << 10;
 
 /// What an agent serves at a time. The defaults stay below the 1,024 descriptors that systems commonly grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections; further ones wait until one is free, and idle ones are closed after 15 s. Default: 700.
+    /// Connections; further ones wait until one is free, and idle ones are closed after 30 s. Default: 700.
     pub connections: usize,
     /// Blocking queries that wait; further ones are answered 429. Consul's own limit is 200 connections an address.
     /// Default: 400.

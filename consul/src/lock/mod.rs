@@ -77,12 +77,13 @@ impl Client {
         options: &LockOptions,
         on_lost: impl FnOnce(Lost) + Send + 'static,
     ) -> Result<Option<Lock>, Error> {
-        let end = Instant::now() + patience;
+        let now = Instant::now();
+        let end = now.checked_add(patience).unwrap_or(now + Duration::from_secs(365 * 24 * 3600));
         let mut bucket = Bucket::new(Instant::now(), 3, 4.0);
         let mut index = 0;
         loop {
-            let wait = end.saturating_duration_since(Instant::now());
-            // Consul counts in milliseconds, and takes 0 for its own default.
+            // Not longer, so that a connection that broke silently is noticed; not 0, which means a default to Consul.
+            let wait = end.saturating_duration_since(Instant::now()).min(Duration::from_secs(60));
             let query = Query { consistent: true, index, wait: wait.max(Duration::from_millis(1)) };
             let seen = self.get_with(key, &query)?;
             index = next_index(index, seen.index);

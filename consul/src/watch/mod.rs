@@ -127,7 +127,8 @@ impl<T: PartialEq + Clone + Send + 'static> Watching<T> {
     }
 
     /// Starts the watch; its thread calls `deliver` with each event, and makes no further call to Consul until it
-    /// returns. The watch ends when the handle is dropped; a call of `deliver` under way is not waited for.
+    /// returns. The watch ends when the handle is dropped; a call of `deliver` under way is not waited for. It also ends
+    /// where `deliver` panics.
     ///
     /// # Errors
     /// [`Error::Thread`].

@@ -40,7 +40,7 @@ pub fn registration(server: &Server, ttl: Duration) -> Registration {
 pub const LONG: Duration = Duration::from_secs(600);
 
 /// The catalog follows the agent, in Consul a moment later.
-pub fn instance(server: &Server, wanted: CheckStatus) -> Instance {
+fn instance(server: &Server, wanted: CheckStatus) -> Instance {
     until("instance with the status", || {
         let found = server.client.instances(&server.name("web"), false).unwrap();
         found.into_iter().find(|instance| instance.status() == wanted)

@@ -3,11 +3,11 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use consul::{CheckStatus, NewSession, Renewal};
+use consul::{CheckStatus, NewSession, Registration, Renewal, TtlCheck};
 
 use crate::lock::options;
 use crate::server::{Case, Server, together};
-use crate::service::{LONG, instance, registration};
+use crate::service::{LONG, registration};
 
 const CASES: &[Case] = &[
     ("a_session_that_is_not_renewed_ends", a_session_that_is_not_renewed_ends),
@@ -79,13 +79,21 @@ fn a_lock_is_kept_beyond_its_ttl(server: &Server) {
 
 fn a_service_critical_for_too_long_is_removed(server: &Server) {
     let client = &server.client;
-    let new = registration(server, LONG);
-    client.register(&new).unwrap();
-    instance(server, CheckStatus::Critical);
+    let told = registration(server, LONG);
+    client.register(&told).unwrap();
+    client.update_check(&server.name("check"), CheckStatus::Critical, "").unwrap();
+    // Critical as well, but nobody ever said so.
+    let check = told.check.clone().map(|check| TtlCheck { id: server.name("untold"), ..check });
+    let untold = Registration { id: server.name("2"), check, ..told.clone() };
+    client.register(&untold).unwrap();
+
     let start = Instant::now();
-    while !client.instances(&new.name, false).unwrap().is_empty() {
+    let known = |id: &str| client.agent_services().unwrap().contains_key(id);
+    while known(&told.id) {
         assert!(start.elapsed() < Duration::from_secs(120), "still there");
         std::thread::sleep(Duration::from_millis(250));
     }
     assert!(start.elapsed() >= Duration::from_secs(55), "gone after {:?}", start.elapsed());
+    assert!(known(&untold.id));
+    client.deregister(&untold.id).unwrap();
 }

@@ -84,7 +84,19 @@ struct Live {
     note_due: Option<Instant>,
     /// When the check turns critical without an update.
     ends: Option<Instant>,
+    /// Since when an update or the TTL's end has had it critical. As in Consul, a check that was critical when it was
+    /// registered counts as such only from the first of them.
     critical_since: Option<Instant>,
+}
+
+impl Live {
+    fn count_critical(&mut self, now: Instant, status: CheckStatus) {
+        if status == CheckStatus::Critical {
+            self.critical_since.get_or_insert(now);
+        } else {
+            self.critical_since = None;
+        }
+    }
 }
 
 /// See the module.
@@ -201,7 +213,10 @@ impl Catalog {
             deregister_after_ms: new.deregister_after.map(millis),
         };
         match self.checks.get_mut(&check.id) {
-            Some(live) if live.row == check => live.ends = Some(now + new.ttl),
+            Some(live) if live.row == check => {
+                live.ends = Some(now + new.ttl);
+                live.critical_since = None;
+            }
             _ => {
                 let check = CheckRow { modify_index: index, ..check };
                 rows.push(Row::Check(check.clone()));
@@ -235,9 +250,10 @@ impl Catalog {
         let Some(live) = self.checks.get_mut(id) else { return false };
         live.ends = Some(now + Duration::from_millis(live.row.ttl_ms));
         live.note = cut(note);
+        live.count_critical(now, status);
         if live.row.status != status {
             let check = CheckRow { status, ..live.row.clone() };
-            self.show(now, index, check, rows);
+            self.show(index, check, rows);
         } else if live.row.output == live.note {
             live.note_due = None;
         } else {
@@ -247,13 +263,9 @@ impl Catalog {
     }
 
     /// Brings a check's status and last note into the catalog.
-    fn show(&mut self, now: Instant, index: u64, check: CheckRow, rows: &mut Vec<Row>) {
+    fn show(&mut self, index: u64, check: CheckRow, rows: &mut Vec<Row>) {
         let Some(live) = self.checks.get_mut(&check.id) else { return };
         let check = CheckRow { output: live.note.clone(), modify_index: index, ..check };
-        live.critical_since = match check.status {
-            CheckStatus::Critical => live.critical_since.or(Some(now)),
-            _ => None,
-        };
         live.note_due = None;
         live.row = check.clone();
         self.raise_check(&check);
@@ -283,13 +295,14 @@ impl Catalog {
         }
         if live.ends.is_some_and(|ends| ends <= now) {
             live.ends = None;
+            live.count_critical(now, CheckStatus::Critical);
             live.note = match live.note.as_str() {
                 "" => "TTL expired".to_owned(),
                 last => format!("TTL expired (last output before timeout follows): {last}"),
             };
             if live.row.status != CheckStatus::Critical {
                 let check = CheckRow { status: CheckStatus::Critical, ..live.row.clone() };
-                return self.show(now, index, check, rows);
+                return self.show(index, check, rows);
             }
             live.note_due.get_or_insert(now + NOTE_DELAY);
         }
@@ -298,7 +311,7 @@ impl Catalog {
             if check.output == live.note {
                 live.note_due = None;
             } else {
-                self.show(now, index, check, rows);
+                self.show(index, check, rows);
             }
         }
     }
@@ -343,12 +356,11 @@ impl Catalog {
         let index = row.modify_index;
         self.raise_check(&row);
         let old = self.checks.remove(&row.id);
-        let critical = row.status == CheckStatus::Critical;
         let live = Live {
             note: old.as_ref().map_or_else(|| row.output.clone(), |old| old.note.clone()),
             note_due: old.as_ref().and_then(|old| old.note_due),
             ends: Some(now + Duration::from_millis(row.ttl_ms)),
-            critical_since: critical.then(|| old.and_then(|old| old.critical_since).unwrap_or(now)),
+            critical_since: None,
             row,
         };
         self.checks.insert(live.row.id.clone(), live);

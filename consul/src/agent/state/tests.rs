@@ -156,6 +156,24 @@ fn a_service_critical_for_too_long_goes_but_never_before_a_minute() {
 }
 
 #[test]
+fn critical_from_the_start_counts_from_the_first_update_or_the_ttls_end() {
+    let mut state = State::default();
+    let start = Instant::now();
+    state.register(start, service(CheckStatus::Critical, Some(60 * SECOND))).expect("room");
+    pass(&mut state, start + 69 * SECOND);
+    assert_eq!(state.catalog.services().count(), 1);
+    pass(&mut state, start + 70 * SECOND);
+    assert_eq!(state.catalog.services().count(), 0);
+
+    state.register(start, service(CheckStatus::Critical, Some(60 * SECOND))).expect("room");
+    state.update_check(start + SECOND, "check", CheckStatus::Critical, "");
+    pass(&mut state, start + 60 * SECOND);
+    assert_eq!(state.catalog.services().count(), 1);
+    pass(&mut state, start + 61 * SECOND);
+    assert_eq!(state.catalog.services().count(), 0);
+}
+
+#[test]
 fn a_service_that_passes_in_between_stays() {
     let mut state = State::default();
     let start = Instant::now();
