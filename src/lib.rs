@@ -1,1 +1,3 @@
 //! The wiring that both programs share.
+
+pub mod server;

@@ -1,0 +1,68 @@
+//! `server_consumer`: one program, three parts, told apart by its first argument.
+//!
+//! ```text
+//!   server_consumer …            the launcher: starts and watches nodes, and orchestrates while it holds the lock
+//!   server_consumer node NAME …  one node, started by a launcher and independent of it from then on
+//!   server_consumer agent …      the embedded Consul agent, for `--dev`
+//! ```
+//!
+//! The launcher and its nodes share nothing but Consul and the nodes' sockets, so that either may be killed.
+
+mod agent;
+mod ask;
+mod cli;
+mod hands;
+pub mod keys;
+mod launcher;
+mod logs;
+mod node;
+mod process;
+mod settings;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::process::ExitCode;
+
+/// The first argument of a node's process.
+const NODE: &str = "node";
+/// The first argument of the embedded agent's process.
+const AGENT: &str = "agent";
+
+/// What the user or the surroundings must change before it can work: exit code 2.
+#[derive(Debug)]
+struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// An error that ends the program with exit code 2.
+fn refused(message: impl Into<String>) -> anyhow::Error {
+    Refused(message.into()).into()
+}
+
+/// Runs `server_consumer` with its arguments, the program's name first.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let part = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
+    let outcome = match part {
+        NODE => node::run(&args[1..]),
+        AGENT => agent::run(&args[1..]),
+        _ => launcher::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Standard error may be a closed pipe: then nobody wants to know.
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("server_consumer: {error:#}\n"),
+            );
+            ExitCode::from(if error.is::<Refused>() || error.is::<consul::Error>() { 2 } else { 1 })
+        }
+    }
+}
