@@ -41,8 +41,9 @@ pub struct Listing {
     /// Where it is: the partition, and the last key that was listed there.
     partition: u32,
     after: Option<Key>,
-    /// Whom the present slice was asked of.
+    /// Whom the present slice was asked of, if not the own store, and under which ring.
     asked: Option<NodeName>,
+    epoch: u64,
     deadline_us: u64,
 }
 
@@ -79,6 +80,7 @@ impl Node {
             partition: page.after.as_ref().map_or(0, |k| k.partition(ring.partitions)),
             after: page.after,
             asked: None,
+            epoch: ring.epoch,
             deadline_us: self.now.after_ms(u64::from(terms.timeout_ms)),
         };
         let token = self.tasks.add(Task::Listing(Box::new(listing)));
@@ -89,14 +91,14 @@ impl Node {
     fn list_on(&mut self, token: Token, ring: &Ring) {
         loop {
             let Some(Task::Listing(listing)) = self.tasks.get(token) else { return };
-            let partition = listing.partition;
+            let (partition, what) = (listing.partition, listing.what);
             if partition >= ring.partitions {
                 return self.end_listing(token, None);
             }
             let leader = ring.node(ring.readers(partition)[0]).name;
             let mine = leader == self.id.name;
             let here = self.membership.has_data(partition);
-            let skip = match listing.what {
+            let skip = match what {
                 What::Values(Scope::Led) => !mine || !here,
                 What::Values(Scope::Node) => {
                     !here || self.me.is_none_or(|me| !ring.readers(partition).contains(&me))
@@ -104,12 +106,20 @@ impl Node {
                 What::Values(Scope::Cluster) => mine && !here,
                 What::Everything => !here,
             };
+            if mine
+                && matches!(what, What::Values(_))
+                && let Some(why) = self.not_serving(partition)
+            {
+                return self.listing_failed(token, Failure::new(Code::NotReady, why));
+            }
             if skip {
-                listing.partition += 1;
-                listing.after = None;
+                if let Some(Task::Listing(listing)) = self.tasks.get(token) {
+                    listing.partition += 1;
+                    listing.after = None;
+                }
                 continue;
             }
-            let elsewhere = listing.what == What::Values(Scope::Cluster) && !mine;
+            let elsewhere = what == What::Values(Scope::Cluster) && !mine;
             return self.ask_slice(token, elsewhere.then_some(leader));
         }
     }
@@ -117,16 +127,19 @@ impl Node {
     fn ask_slice(&mut self, token: Token, from: Option<NodeName>) {
         let epoch = self.epoch();
         let resend_us = self.now.after_ms(RESEND_MS);
-        let Some(Task::Listing(listing)) = self.tasks.get(token) else { return };
+        // A fresh number for every question: a late answer to an earlier one must not pass for this one's.
+        let Some(Task::Listing(mut listing)) = self.tasks.take(token) else { return };
         let stretch = Stretch { partition: listing.partition, after: listing.after.clone(), until: None };
-        listing.asked = from;
+        (listing.asked, listing.epoch) = (from, epoch);
         let left = listing.limit - listing.text.records();
+        let deadline_us = listing.deadline_us;
+        let token = self.tasks.add(Task::Listing(listing));
         let Some(to) = from else {
             let slice = Slice { records_max: SLICE.records_max.min(left), ..SLICE };
             self.out.push(Effect::Scan { token, stretch, known: Vec::new(), slice });
             return;
         };
-        let at = resend_us.min(listing.deadline_us);
+        let at = resend_us.min(deadline_us);
         let bytes_max = SLICE.bytes_max as u32;
         let message = Message::Fetch {
             id: token,
@@ -145,6 +158,10 @@ impl Node {
         let Some(ring) = self.ring.clone() else { return };
         let max = self.id.limits.message_bytes_max;
         let Some(Task::Listing(listing)) = self.tasks.get(token) else { return };
+        if listing.asked.is_none() && listing.epoch != ring.epoch {
+            // The own store was read under a later ring, which may have taken the partition from it.
+            return self.list_on(token, &ring);
+        }
         listing.asked = None;
         for (key, siblings) in records {
             if listing.text.records() >= listing.limit {
