@@ -218,14 +218,19 @@ impl Node {
 
     /// The giver was silent, or behind: it is asked again.
     pub(super) fn fetch_again(&mut self, token: Token) {
-        if let Some(Task::Pull(pull)) = self.tasks.get(token)
-            && pull.fetching
-        {
-            if pull.purpose == Purpose::Move {
-                self.transfers.stuck.get_or_insert_with(|| format!("{} does not answer", pull.from));
-            }
-            self.fetch(token);
+        let Some(Task::Pull(pull)) = self.tasks.get(token) else { return };
+        if !pull.fetching {
+            return;
         }
+        let partition = pull.partition;
+        if pull.purpose == Purpose::Handover {
+            // Whoever still has something to hand over offers it again; one that is gone must not block others.
+            self.tasks.take(token);
+            self.transfers.handovers.remove(&partition);
+            return;
+        }
+        self.transfers.stuck.get_or_insert_with(|| format!("{} does not answer", pull.from));
+        self.fetch(token);
     }
 
     /// The giver cannot give; the alarm of the question asks again.
@@ -310,16 +315,22 @@ impl Node {
 
     fn offer(&mut self, ring: &Ring) {
         let (now_us, again) = (self.now.mono_us, self.now.after_ms(RESEND_MS));
-        let waits = |at: &Option<u64>| at.is_some_and(|at| at > now_us);
-        let offered = self.transfers.surrenders.values().filter(|at| waits(at)).count();
-        let due = self.transfers.surrenders.iter_mut().filter(|(_, at)| !waits(at));
+        // One that was not taken up waits for its turn again.
+        self.transfers.surrenders.values_mut().for_each(|at| *at = at.filter(|at| *at > now_us));
+        let offered = self.transfers.surrenders.values().flatten().count();
+        let due = self.transfers.surrenders.iter_mut().filter(|(_, at)| at.is_none());
         let mut partitions = Vec::new();
         for (partition, at) in due.take(SURRENDERS_MAX.saturating_sub(offered)) {
             *at = Some(again);
             partitions.push(*partition);
         }
+        let (host, port) = (self.id.host.clone().into_boxed_str(), self.id.ports.peer);
         for partition in partitions {
             let owner = ring.node(ring.readers(partition)[0]).name;
+            if self.me.is_none() {
+                // The owner may have joined since this node left: it has to hear where the answer goes.
+                self.send(owner, Message::Hello { host: host.clone(), port });
+            }
             self.send(owner, Message::Surrender { epoch: ring.epoch, partition });
         }
     }
