@@ -1,1 +1,30 @@
 //! A seeded cluster of the very machines that users run.
+//!
+//! Nodes are the cores of `ringkv-server` with stores in memory, launchers are the orchestrator of `ringkv-common`;
+//! only what lies between them is simulated: network, clocks, processes and Consul. Everything is decided by one
+//! seed, so a history that went wrong can be run again, step by step.
+//!
+//! ```text
+//!   workload ─► cluster (queue of happenings) ─► nodes, launcher      consul, network: what they act upon
+//!       └────► history: what clients were told, and whether it can be true
+//! ```
+
+mod cluster;
+mod consul;
+mod faults;
+mod history;
+mod launcher;
+mod network;
+mod nodes;
+mod process;
+mod random;
+mod trace;
+mod verdict;
+mod workload;
+
+pub use cluster::{Cluster, Settings, Trap};
+pub use consul::Consul;
+pub use faults::Fault;
+pub use history::History;
+pub use random::Random;
+pub use trace::Trace;

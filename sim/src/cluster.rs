@@ -1,0 +1,448 @@
+//! The simulated world: one queue of what will happen, in the order of virtual time, and who it happens to.
+//!
+//! Whatever takes time puts a [`Happening`] into the queue; the loop takes the earliest, and that may put in more.
+//! Nothing else moves, so a seed decides everything.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ringkv_common::message::peer::Frame;
+use ringkv_common::name::NodeName;
+use ringkv_common::ring::orchestrator::{self, Action, Step};
+use ringkv_common::ring::{Outcome, Ring};
+use ringkv_server::core::{Client, Event};
+
+use crate::consul::Consul;
+use crate::faults::Fault;
+use crate::history::History;
+use crate::launcher::Launcher;
+use crate::network::Network;
+use crate::process::{Process, Work};
+use crate::random::Random;
+use crate::trace::Trace;
+use crate::workload::Worker;
+
+/// What a simulation is made of.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Decides everything else.
+    pub seed: u64,
+    /// Nodes at the founding.
+    pub nodes: u16,
+    /// Launchers.
+    pub launchers: usize,
+    /// Clients that write and read.
+    pub workers: usize,
+    /// Keys that each of them writes.
+    pub keys: usize,
+    /// Clients that list the whole cluster, page by page.
+    pub listers: usize,
+    /// Whether the store takes time to read and write, as a disk does; else it answers at once, as memory does.
+    pub slow_store: bool,
+    /// How far wall clocks are off at most, in milliseconds.
+    pub skew_ms: u64,
+    /// The longest delay of a message, in microseconds.
+    pub delay_us: u64,
+    /// Milliseconds between a client's operations, on average.
+    pub think_ms: u64,
+}
+
+impl Settings {
+    /// Four nodes, one launcher, some clients, nothing wrong anywhere.
+    pub fn quiet(seed: u64) -> Settings {
+        Settings {
+            seed,
+            nodes: 4,
+            launchers: 1,
+            workers: 4,
+            keys: 24,
+            listers: 1,
+            slow_store: seed.is_multiple_of(2),
+            skew_ms: 2_000,
+            delay_us: 2_000,
+            think_ms: 20,
+        }
+    }
+}
+
+/// Where a change may be hit: whom, at which step, before or after it takes effect.
+#[derive(Clone, Copy, Debug)]
+pub struct Trap {
+    /// The step.
+    pub step: Step,
+    /// Whether the step still takes effect.
+    pub after: bool,
+    /// The node that is killed, or else the launcher that takes the step.
+    pub node: Option<NodeName>,
+    /// When it comes back, in milliseconds.
+    pub back_ms: u64,
+}
+
+/// What will happen.
+#[derive(Debug)]
+pub enum Happening {
+    /// A frame arrives.
+    Frame { from: NodeName, to: NodeName, generation: u64, bytes: Vec<u8> },
+    /// What waits for a connection is looked at.
+    Flush { from: NodeName, to: NodeName },
+    /// A client's request arrives at a node.
+    Asked { node: NodeName, ask: u64, body: Vec<u8> },
+    /// A reply arrives.
+    Answered { node: NodeName, life: u64, ask: u64, body: Vec<u8> },
+    /// No reply came.
+    Silence { ask: u64 },
+    /// The store did its work.
+    Stored { node: NodeName, life: u64, work: Box<Work> },
+    /// A node's timer.
+    Wake { node: NodeName, life: u64 },
+    /// A node's watch reads the ring's key.
+    Watch { node: NodeName, life: u64 },
+    /// What it read arrives.
+    Seen { node: NodeName, life: u64, ring: Option<Arc<Ring>> },
+    /// A node's heartbeat.
+    Heartbeat { node: NodeName, life: u64 },
+    /// A node's process starts.
+    Start { node: NodeName },
+    /// A launcher's timer.
+    Tick { launcher: usize, life: u64 },
+    /// A launcher reads Consul; `again`: and will do so after a while.
+    Poll { launcher: usize, life: u64, again: bool },
+    /// A launcher is told something.
+    Told { launcher: usize, life: u64, event: Box<orchestrator::Event> },
+    /// A launcher's action reaches Consul.
+    Hand { launcher: usize, life: u64, action: Box<Action>, sprung: bool },
+    /// A launcher starts.
+    Launcher { launcher: usize },
+    /// A client's next move.
+    Move { worker: usize, turn: u64 },
+    /// Something goes wrong.
+    Fault(Fault),
+    /// A fault ends: Consul is back.
+    ConsulBack,
+}
+
+/// Who asked, and what for.
+#[derive(Clone, Debug)]
+pub enum Asker {
+    /// A launcher, how a node stands.
+    Survey { launcher: usize, life: u64, node: NodeName },
+    /// A launcher, whether a change may begin.
+    Consent { launcher: usize, life: u64, node: NodeName, token: u64 },
+    /// A client.
+    Worker { worker: usize, turn: u64 },
+    /// The scenario.
+    Scenario,
+}
+
+/// The whole world.
+#[derive(Debug)]
+pub struct Cluster {
+    /// What it is made of.
+    pub settings: Settings,
+    /// Virtual microseconds.
+    pub now_us: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
+    serial: u64,
+    pub(crate) random: Random,
+    /// What happened.
+    pub trace: Trace,
+    pub(crate) network: Network,
+    /// Consul.
+    pub consul: Consul,
+    pub(crate) processes: BTreeMap<NodeName, Process>,
+    pub(crate) lives: u64,
+    pub(crate) skews: BTreeMap<NodeName, i64>,
+    pub(crate) launchers: Vec<Launcher>,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) asks: BTreeMap<u64, Asker>,
+    pub(crate) asked: u64,
+    /// Requests that a node took and has not answered.
+    owed: BTreeMap<u64, (NodeName, u64)>,
+    /// The reply to the scenario's last question.
+    pub(crate) reply: Option<Vec<u8>>,
+    /// What clients were told.
+    pub history: History,
+    /// The ring of the highest epoch that was ever written.
+    pub newest: Option<Arc<Ring>>,
+    /// Nodes killed while a partition that moves had its data in two places.
+    pub(crate) wounded: Vec<NodeName>,
+    /// Whether any node was ever killed.
+    pub(crate) killed_any: bool,
+    /// Where the next change is hit.
+    pub trap: Option<Trap>,
+    /// Replies that were errors or did not come, by what they were.
+    pub failures: BTreeMap<String, u64>,
+    /// Operations of clients that ended.
+    pub operations: u64,
+    /// Things that went wrong on purpose.
+    pub faults: u64,
+    /// Whether clients begin new operations.
+    pub working: bool,
+    /// Every outcome that was written.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl Cluster {
+    /// A world in which nothing runs yet.
+    pub fn new(settings: Settings) -> Cluster {
+        let mut cluster = Cluster {
+            now_us: 1_000_000,
+            queue: BTreeMap::new(),
+            serial: 0,
+            random: Random::new(settings.seed),
+            trace: Trace::default(),
+            network: Network::default(),
+            consul: Consul::new(settings.nodes),
+            processes: BTreeMap::new(),
+            lives: 0,
+            skews: BTreeMap::new(),
+            launchers: Vec::new(),
+            workers: Vec::new(),
+            asks: BTreeMap::new(),
+            asked: 0,
+            owed: BTreeMap::new(),
+            reply: None,
+            history: History::default(),
+            newest: None,
+            wounded: Vec::new(),
+            killed_any: false,
+            trap: None,
+            failures: BTreeMap::new(),
+            operations: 0,
+            faults: 0,
+            working: false,
+            outcomes: Vec::new(),
+            settings,
+        };
+        for n in 0..cluster.settings.nodes {
+            let after_us = cluster.random.below(200_000);
+            cluster.after(after_us, Happening::Start { node: NodeName(n) });
+        }
+        for launcher in 0..cluster.settings.launchers {
+            cluster.add_launcher(launcher);
+        }
+        cluster
+    }
+
+    /// A founded cluster, with its clients at work.
+    ///
+    /// # Panics
+    /// Where it is not founded within a minute.
+    pub fn founded(settings: Settings) -> Cluster {
+        let mut cluster = Cluster::new(settings);
+        let founded = cluster.run_until(60_000, |c| c.everybody_has_the_newest_ring());
+        assert!(founded, "seed {}: no ring within a minute", cluster.settings.seed);
+        cluster.consul.back_up();
+        cluster.begin_work();
+        cluster
+    }
+
+    /// Puts something into the queue.
+    pub(crate) fn after(&mut self, after_us: u64, what: Happening) {
+        self.at(self.now_us + after_us, what);
+    }
+
+    pub(crate) fn at(&mut self, at_us: u64, what: Happening) {
+        self.serial += 1;
+        self.queue.insert((at_us.max(self.now_us), self.serial), what);
+    }
+
+    /// A random delay of a message.
+    pub(crate) fn delay(&mut self) -> u64 {
+        // Most are quick, some are slow: orders change between links.
+        let most =
+            if self.random.chance(1, 20) { self.settings.delay_us * 10 } else { self.settings.delay_us };
+        self.random.between(50, most.max(51))
+    }
+
+    /// Has something go wrong after some milliseconds.
+    pub fn fault(&mut self, after_ms: u64, fault: Fault) {
+        self.after(after_ms * 1000, Happening::Fault(fault));
+    }
+
+    /// Lets it run for so long.
+    pub fn run_ms(&mut self, ms: u64) {
+        self.run_until(ms, |_| false);
+    }
+
+    /// Lets it run until something holds, at most for so long; whether it holds.
+    pub fn run_until(&mut self, ms: u64, mut done: impl FnMut(&mut Cluster) -> bool) -> bool {
+        let end = self.now_us + ms * 1000;
+        let mut look_us = 0;
+        loop {
+            // Looking at the whole world is dear; every 20 ms of its time is often enough.
+            if self.now_us >= look_us {
+                if done(self) {
+                    return true;
+                }
+                look_us = self.now_us + 20_000;
+            }
+            match self.queue.first_key_value() {
+                Some(((at, _), _)) if *at <= end => self.happen(),
+                _ => {
+                    self.now_us = end;
+                    return done(self);
+                }
+            }
+        }
+    }
+
+    fn happen(&mut self) {
+        let Some(((at, _), what)) = self.queue.pop_first() else { return };
+        self.now_us = at;
+        if let Some(until_us) = self.paused(&what) {
+            return self.at(until_us, what);
+        }
+        match what {
+            Happening::Frame { from, to, generation, bytes } => self.on_frame(from, to, generation, &bytes),
+            Happening::Flush { from, to } => self.flush(from, to),
+            Happening::Asked { node, ask, body } => self.on_asked(node, ask, body),
+            Happening::Answered { node, life, ask, body } => self.on_answered(node, life, ask, body),
+            Happening::Silence { ask } => self.on_silence(ask),
+            Happening::Stored { node, life, work } => self.on_stored(node, life, *work),
+            Happening::Wake { node, life } => self.on_wake(node, life),
+            Happening::Watch { node, life } => self.on_watch(node, life),
+            Happening::Seen { node, life, ring } => self.on_seen(node, life, ring),
+            Happening::Heartbeat { node, life } => self.on_heartbeat(node, life),
+            Happening::Start { node } => self.start(node),
+            Happening::Tick { launcher, life } => self.on_launcher_tick(launcher, life),
+            Happening::Poll { launcher, life, again } => self.on_poll(launcher, life, again),
+            Happening::Told { launcher, life, event } => self.tell_launcher(launcher, life, *event),
+            Happening::Hand { launcher, life, action, sprung } => {
+                self.on_hand(launcher, life, *action, sprung);
+            }
+            Happening::Launcher { launcher } => self.start_launcher(launcher),
+            Happening::Move { worker, turn } => self.on_move(worker, turn),
+            Happening::Fault(fault) => self.on_fault(fault),
+            Happening::ConsulBack => self.on_consul_back(),
+        }
+    }
+
+    /// Until when whoever this happens to is paused, if so.
+    fn paused(&self, what: &Happening) -> Option<u64> {
+        let until_us = match what {
+            Happening::Frame { to: node, .. }
+            | Happening::Asked { node, .. }
+            | Happening::Stored { node, .. }
+            | Happening::Wake { node, .. }
+            | Happening::Watch { node, .. }
+            | Happening::Seen { node, .. }
+            | Happening::Heartbeat { node, .. } => self.processes.get(node)?.paused_until_us,
+            Happening::Tick { launcher, .. }
+            | Happening::Poll { launcher, .. }
+            | Happening::Told { launcher, .. } => self.launchers.get(*launcher)?.paused_until_us,
+            _ => 0,
+        };
+        (until_us > self.now_us).then_some(until_us)
+    }
+
+    fn on_frame(&mut self, from: NodeName, to: NodeName, generation: u64, bytes: &[u8]) {
+        let link = self.network.link((from, to));
+        if link.generation != generation {
+            return;
+        }
+        link.under_way -= 1;
+        if !self.processes.contains_key(&to) {
+            return;
+        }
+        self.trace.add(self.now_us, "frame", bytes);
+        let frame = Frame::decode(bytes).expect("it was encoded by a node");
+        self.trace.say(self.now_us, || {
+            let text: String = format!("{:?}", frame.message).chars().take(160).collect();
+            format!("{from} -> {to} {text}")
+        });
+        self.tell_node(to, Event::Peer(frame));
+    }
+
+    fn on_asked(&mut self, node: NodeName, ask: u64, body: Vec<u8>) {
+        let Some(process) = self.processes.get(&node) else {
+            // A request waits in the client's socket, and may reach the node's next life.
+            if self.asks.contains_key(&ask) && self.random.chance(3, 4) {
+                self.after(300_000, Happening::Asked { node, ask, body });
+            }
+            return;
+        };
+        self.trace.add(self.now_us, "asked", &body);
+        self.owed.insert(ask, (node, process.life));
+        self.tell_node(node, Event::Request { client: Client(ask), body: &body, value: None });
+    }
+
+    /// A node's reply leaves it.
+    pub(crate) fn on_reply(&mut self, node: NodeName, life: u64, ask: u64, body: Vec<u8>) {
+        if self.owed.remove(&ask).is_none() {
+            self.history.violations.push(format!("{node} answered request {ask} twice"));
+        }
+        let after_us = self.delay();
+        self.after(after_us, Happening::Answered { node, life, ask, body });
+    }
+
+    fn on_answered(&mut self, node: NodeName, life: u64, ask: u64, body: Vec<u8>) {
+        // What was under way from a process that died may be lost.
+        let alive = self.processes.get(&node).is_some_and(|p| p.life == life);
+        if !alive && self.random.chance(1, 2) {
+            return;
+        }
+        self.trace.add(self.now_us, "answered", &body);
+        match self.asks.remove(&ask) {
+            None => {}
+            Some(Asker::Worker { worker, turn }) => self.worker_answered(worker, turn, Some(&body)),
+            Some(Asker::Scenario) => self.reply = Some(body),
+            Some(asker) => self.launcher_answered(asker, Some(&body)),
+        }
+    }
+
+    fn on_silence(&mut self, ask: u64) {
+        match self.asks.remove(&ask) {
+            None | Some(Asker::Scenario) => {}
+            Some(Asker::Worker { worker, turn }) => self.worker_answered(worker, turn, None),
+            Some(asker) => self.launcher_answered(asker, None),
+        }
+    }
+
+    /// Asks a node as any client does; the asker hears an answer, or silence after so many milliseconds.
+    pub(crate) fn ask(&mut self, node: NodeName, body: String, asker: Asker, silence_ms: u64) {
+        self.asked += 1;
+        let ask = self.asked;
+        self.asks.insert(ask, asker);
+        let after_us = self.delay();
+        self.after(after_us, Happening::Asked { node, ask, body: body.into_bytes() });
+        self.after(silence_ms * 1000, Happening::Silence { ask });
+    }
+
+    /// Asks a node on the scenario's behalf and waits for the answer.
+    ///
+    /// # Panics
+    /// Without an answer within 10 s.
+    pub fn ask_now(&mut self, node: NodeName, body: &str) -> serde_json::Value {
+        self.reply = None;
+        self.ask(node, body.to_owned(), Asker::Scenario, 10_000);
+        let answered = self.run_until(10_000, |c| c.reply.is_some());
+        assert!(answered, "seed {}: {node} did not answer {body}", self.settings.seed);
+        let reply = self.reply.take().unwrap_or_default();
+        serde_json::from_slice(&reply).expect("replies are JSON")
+    }
+
+    /// Writes a signal as an operator does.
+    pub fn signal(&mut self, name: &str, value: &str) {
+        self.trace.say(self.now_us, || format!("signal {name} {value}"));
+        self.consul.forget_result(name);
+        self.consul.signal(name, value);
+        self.consul_changed();
+    }
+
+    /// Requests that living nodes took and have not answered.
+    pub fn unanswered(&self) -> Vec<(u64, NodeName)> {
+        let lives =
+            |(node, life): &(NodeName, u64)| self.processes.get(node).is_some_and(|p| p.life == *life);
+        self.owed.iter().filter(|(_, at)| lives(at)).map(|(ask, (node, _))| (*ask, *node)).collect()
+    }
+
+    /// Whether all nodes of the newest ring run and go by it.
+    pub fn everybody_has_the_newest_ring(&mut self) -> bool {
+        let Some(ring) = self.newest.clone() else { return false };
+        let goes_by = |n: NodeName| {
+            self.processes.get(&n).and_then(|p| p.node.ring()).is_some_and(|r| r.epoch == ring.epoch)
+        };
+        ring.nodes.iter().all(|n| goes_by(n.name))
+    }
+}

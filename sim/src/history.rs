@@ -1,0 +1,336 @@
+//! What clients were told, and whether it can be true.
+//!
+//! Each key has one writer, which does one thing at a time, so a key's history is a line of writes. A write ends
+//! *acknowledged*, *refused* (it never happens) or *unknown*: then it may happen at any later moment, once. At each
+//! moment a key has a set of values that may be there; a read must show one that was possible between its beginning
+//! and its end. Where the only holder of a key was killed, the key may be lost, but then the reply must say so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ringkv_common::key::Key;
+use ringkv_common::version::{Content, Dot};
+
+/// What a key holds: nothing, or the value of a number.
+pub type Value = Option<u64>;
+
+/// Number of a write or of a read.
+pub type Id = u64;
+
+#[derive(Debug, Default)]
+struct State {
+    /// What may be there, leaving aside writes that are unknown or under way.
+    possible: BTreeSet<Value>,
+    /// Writes that may happen at any moment.
+    unknown: BTreeMap<Id, Value>,
+    /// The writer's write, and whether the key was lost since it began.
+    under_way: Option<(Id, Value, bool)>,
+    /// Its only holder was killed and nothing was acknowledged since.
+    lost: bool,
+    /// It was lost, and the operator accepted that: anything older may come back.
+    accepted: bool,
+    /// All values that were ever written.
+    ever: BTreeSet<Value>,
+}
+
+impl State {
+    fn may_show(&self) -> BTreeSet<Value> {
+        let open = self.unknown.values().copied().chain(self.under_way.iter().map(|w| w.1));
+        let mut all: BTreeSet<Value> = self.possible.iter().copied().chain(open).collect();
+        if self.lost && self.accepted {
+            all.extend(self.ever.iter().copied().chain([None]));
+        }
+        all
+    }
+}
+
+#[derive(Debug)]
+struct Read {
+    key: String,
+    allowed: BTreeSet<Value>,
+    may_be_lost: bool,
+    /// Read by the writer, between its writes.
+    by_writer: bool,
+}
+
+/// A key's presence that a listing must show.
+pub type Listing = BTreeSet<String>;
+
+/// All keys.
+#[derive(Debug, Default)]
+pub struct History {
+    keys: BTreeMap<String, State>,
+    writes: BTreeMap<Id, String>,
+    reads: BTreeMap<Id, Read>,
+    /// Listings under way: what each must show. Deletes and losses take keys out.
+    listings: BTreeMap<Id, Listing>,
+    dots: BTreeMap<Dot, (Key, Content)>,
+    next: Id,
+    /// What cannot be true.
+    pub violations: Vec<String>,
+}
+
+impl History {
+    fn number(&mut self) -> Id {
+        self.next += 1;
+        self.next
+    }
+
+    fn state(&mut self, key: &str) -> &mut State {
+        self.keys.entry(key.to_owned()).or_insert_with(|| State {
+            possible: BTreeSet::from([None]),
+            ever: BTreeSet::from([None]),
+            ..State::default()
+        })
+    }
+
+    /// The keys that were ever written.
+    pub fn keys(&self) -> Vec<String> {
+        self.keys.keys().cloned().collect()
+    }
+
+    /// A key's writer begins a write.
+    pub fn begin_write(&mut self, key: &str, value: Value) -> Id {
+        let id = self.number();
+        self.writes.insert(id, key.to_owned());
+        let state = self.state(key);
+        assert!(state.under_way.is_none(), "a writer does one thing at a time");
+        state.under_way = Some((id, value, false));
+        state.ever.insert(value);
+        for read in self.reads.values_mut().filter(|r| r.key == key) {
+            read.allowed.insert(value);
+        }
+        if value.is_none() {
+            self.listings.values_mut().for_each(|l| l.retain(|k| k != key));
+        }
+        id
+    }
+
+    fn end_write(&mut self, id: Id) -> Option<(&mut State, Value, bool)> {
+        let key = self.writes.remove(&id)?;
+        let state = self.keys.get_mut(&key)?;
+        let (_, value, lost) = state.under_way.take()?;
+        Some((state, value, lost))
+    }
+
+    /// It was acknowledged.
+    pub fn acknowledged(&mut self, id: Id) {
+        if let Some((state, value, lost)) = self.end_write(id) {
+            state.possible = BTreeSet::from([value]);
+            state.lost &= lost;
+            state.accepted &= lost;
+        }
+    }
+
+    /// It was refused, and never happens.
+    pub fn refused(&mut self, id: Id) {
+        self.end_write(id);
+    }
+
+    /// Nobody knows.
+    pub fn unknown(&mut self, id: Id) {
+        if let Some((state, value, _)) = self.end_write(id) {
+            state.unknown.insert(id, value);
+        }
+    }
+
+    /// A read begins.
+    pub fn begin_read(&mut self, key: &str, by_writer: bool) -> Id {
+        let id = self.number();
+        let state = self.state(key);
+        let read =
+            Read { key: key.to_owned(), allowed: state.may_show(), may_be_lost: state.lost, by_writer };
+        self.reads.insert(id, read);
+        id
+    }
+
+    /// It ended without an answer.
+    pub fn abandon_read(&mut self, id: Id) {
+        self.reads.remove(&id);
+    }
+
+    /// It showed this; `lost`: with the remark that the key may have been lost.
+    pub fn end_read(&mut self, id: Id, shown: Value, lost: bool) {
+        let Some(read) = self.reads.remove(&id) else { return };
+        let Some(state) = self.keys.get_mut(&read.key) else { return };
+        let said = shown.is_none() && lost && read.may_be_lost;
+        if !read.allowed.contains(&shown) && !said {
+            let key = &read.key;
+            let allowed = &read.allowed;
+            let loss = if read.may_be_lost { ", lost must be said" } else { "" };
+            let said = if lost { " and said lost" } else { "" };
+            self.violations.push(format!("{key} showed {shown:?}{said}, possible was {allowed:?}{loss}"));
+        } else if read.by_writer && state.under_way.is_none() && !state.lost {
+            if !state.possible.contains(&shown) {
+                let happened = state.unknown.iter().find(|(_, value)| **value == shown).map(|(id, _)| *id);
+                happened.and_then(|id| state.unknown.remove(&id));
+            }
+            state.possible = BTreeSet::from([shown]);
+        }
+    }
+
+    /// An INSERT or UPDATE was refused because the key is there, or is not.
+    pub fn end_check(&mut self, id: Id, present: bool, lost: bool) {
+        let Some(read) = self.reads.remove(&id) else { return };
+        let said = !present && lost && read.may_be_lost;
+        if !said && !read.allowed.iter().any(|v| v.is_some() == present) {
+            let allowed = &read.allowed;
+            self.violations.push(format!(
+                "{}: refused as if present were {present}, possible was {allowed:?}",
+                read.key
+            ));
+        }
+    }
+
+    /// The only holder of these keys was killed.
+    pub fn killed_holder_of(&mut self, held: impl Fn(&Key) -> bool) {
+        for (text, state) in &mut self.keys {
+            if !Key::new(text).is_ok_and(|key| held(&key)) {
+                continue;
+            }
+            state.lost = true;
+            if let Some((_, _, lost)) = &mut state.under_way {
+                *lost = true;
+            }
+            for read in self.reads.values_mut().filter(|r| r.key == *text) {
+                read.may_be_lost = true;
+            }
+            self.listings.values_mut().for_each(|l| l.retain(|k| k != text));
+        }
+    }
+
+    /// The operator accepted what was lost.
+    pub fn accept_loss(&mut self) {
+        for (text, state) in self.keys.iter_mut().filter(|(_, s)| s.lost) {
+            state.accepted = true;
+            for read in self.reads.values_mut().filter(|r| r.key == *text) {
+                read.allowed.extend(state.may_show());
+            }
+        }
+    }
+
+    /// A listing begins.
+    pub fn begin_listing(&mut self) -> Id {
+        let surely = |s: &State| !s.lost && s.may_show().iter().all(Option::is_some);
+        let present = self.keys.iter().filter(|(_, s)| surely(s)).map(|(key, _)| key.clone()).collect();
+        let id = self.number();
+        self.listings.insert(id, present);
+        id
+    }
+
+    /// It ended without an answer.
+    pub fn abandon_listing(&mut self, id: Id) {
+        self.listings.remove(&id);
+    }
+
+    /// It showed these keys, in this order.
+    pub fn end_listing(&mut self, id: Id, shown: &[String]) {
+        let Some(must) = self.listings.remove(&id) else { return };
+        let mut seen = BTreeSet::new();
+        for key in shown {
+            if !seen.insert(key) {
+                self.violations.push(format!("a listing showed {key} twice"));
+            }
+        }
+        for key in must.iter().filter(|k| !seen.contains(k)) {
+            self.violations.push(format!("a listing of {} keys did not show {key}", shown.len()));
+        }
+    }
+
+    /// A version is kept somewhere: its dot names it and nothing else.
+    pub fn kept(&mut self, key: &Key, dot: Dot, content: &Content) {
+        match self.dots.get(&dot) {
+            None => drop(self.dots.insert(dot, (key.clone(), content.clone()))),
+            Some((k, c)) if k == key && c == content => {}
+            Some((k, _)) => {
+                self.violations.push(format!("{dot:?} names a version of {k:?} and one of {key:?}"))
+            }
+        }
+    }
+
+    /// The keys that must be there now, and those that may.
+    pub fn present(&self) -> (BTreeSet<String>, BTreeSet<String>) {
+        let of = |f: fn(&State) -> bool| -> BTreeSet<String> {
+            self.keys.iter().filter(|(_, s)| f(s)).map(|(k, _)| k.clone()).collect()
+        };
+        (
+            of(|s| !s.lost && s.may_show().iter().all(Option::is_some)),
+            of(|s| s.may_show().iter().any(Option::is_some)),
+        )
+    }
+
+    /// Whether some key may be lost.
+    pub fn any_lost(&self) -> bool {
+        self.keys.values().any(|s| s.lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(history: &mut History, value: Value, lost: bool) -> usize {
+        let read = history.begin_read("k", true);
+        history.end_read(read, value, lost);
+        history.violations.len()
+    }
+
+    fn with_one_acknowledged() -> History {
+        let mut history = History::default();
+        let write = history.begin_write("k", Some(1));
+        history.acknowledged(write);
+        history
+    }
+
+    #[test]
+    fn an_acknowledged_write_must_be_shown_and_a_lost_one_said() {
+        assert_eq!(shown(&mut with_one_acknowledged(), Some(1), false), 0);
+        assert_eq!(shown(&mut with_one_acknowledged(), None, false), 1);
+        assert_eq!(shown(&mut with_one_acknowledged(), None, true), 1, "nobody was killed");
+        let mut history = with_one_acknowledged();
+        history.killed_holder_of(|_| true);
+        assert_eq!(shown(&mut history, None, true), 0);
+        assert_eq!(shown(&mut history, None, false), 1, "it was not said");
+    }
+
+    #[test]
+    fn an_unknown_write_may_show_or_not_but_does_not_vanish_again() {
+        let mut history = with_one_acknowledged();
+        let write = history.begin_write("k", Some(2));
+        history.unknown(write);
+        assert_eq!(shown(&mut history, Some(1), false), 0);
+        assert_eq!(shown(&mut history, Some(2), false), 0);
+        assert_eq!(shown(&mut history, Some(1), false), 1);
+    }
+
+    #[test]
+    fn a_deleted_value_does_not_rise_again() {
+        let mut history = with_one_acknowledged();
+        let delete = history.begin_write("k", None);
+        history.acknowledged(delete);
+        assert_eq!(shown(&mut history, None, false), 0);
+        assert_eq!(shown(&mut history, Some(1), false), 1);
+    }
+
+    #[test]
+    fn a_listing_shows_each_present_key_once() {
+        let mut history = with_one_acknowledged();
+        for (keys, wrong) in [(vec!["k"], 0), (vec!["k", "k"], 1), (vec![], 2)] {
+            let listing = history.begin_listing();
+            history.end_listing(listing, &keys.iter().map(|k| k.to_string()).collect::<Vec<_>>());
+            assert_eq!(history.violations.len(), wrong, "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn one_dot_names_one_version() {
+        use ringkv_common::version::Actor;
+        let mut history = History::default();
+        let dot = Dot { actor: Actor { id: 1, node: ringkv_common::name::NodeName(0) }, counter: 1 };
+        let key = Key::new("k").expect("a key");
+        history.kept(&key, dot, &Content::Tombstone);
+        history.kept(&key, dot, &Content::Tombstone);
+        assert!(history.violations.is_empty());
+        history.kept(&Key::new("other").expect("a key"), dot, &Content::Tombstone);
+        assert_eq!(history.violations.len(), 1);
+    }
+}

@@ -1,0 +1,317 @@
+//! Nodes in the world: their lives, what they are told, and how their effects are carried out.
+
+use std::sync::Arc;
+
+use ringkv_common::key::Key;
+use ringkv_common::message::peer::{Frame, Message};
+use ringkv_common::name::NodeName;
+use ringkv_common::ring::{Phase, Ring};
+use ringkv_server::core::{Effect, Event, Status};
+use ringkv_server::store::{Memory, Storage};
+
+use crate::cluster::{Cluster, Happening};
+use crate::network::{WAITING_US, Waiting};
+use crate::process::{Process, Work};
+
+/// Milliseconds between two heartbeats of a node.
+const HEARTBEAT_MS: u64 = 1_000;
+/// Wake-ups within 100 ms of virtual time that a healthy node never needs.
+const WAKES_MAX: u32 = 5_000;
+
+impl Cluster {
+    /// Starts a node's process with an empty memory, unless it runs.
+    pub(crate) fn start(&mut self, name: NodeName) {
+        if self.processes.contains_key(&name) {
+            return;
+        }
+        self.lives += 1;
+        let actor = u128::from(self.random.bits()) << 64 | u128::from(self.random.bits());
+        let most = self.settings.skew_ms as i64;
+        let skew = self.random.below(2 * most as u64 + 1) as i64 - most;
+        // A machine's clock outlives its processes.
+        let skew_ms = *self.skews.entry(name).or_insert(skew);
+        let life = self.lives;
+        self.trace.add(self.now_us, "start", &name.0.to_le_bytes());
+        self.trace.say(self.now_us, || format!("{name} starts, life {life}, clock {skew_ms} ms off"));
+        self.processes.insert(name, Process::new(name, life, actor, skew_ms));
+        let watch_us = self.random.between(1_000, 60_000);
+        self.after(watch_us, Happening::Watch { node: name, life });
+        let heartbeat_us = self.random.between(1_000, 100_000);
+        self.after(heartbeat_us, Happening::Heartbeat { node: name, life });
+        for (from, to) in self.network.waiting_for(name) {
+            let reconnect_us = self.random.between(10_000, 500_000);
+            self.after(reconnect_us, Happening::Flush { from, to });
+        }
+    }
+
+    /// Ends a node's process at once: its memory is gone, and what was under way to it.
+    pub fn kill(&mut self, name: NodeName) {
+        if self.processes.remove(&name).is_none() {
+            return;
+        }
+        self.trace.add(self.now_us, "kill", &name.0.to_le_bytes());
+        self.trace.say(self.now_us, || format!("{name} is killed"));
+        self.disconnect(name);
+        self.killed_any = true;
+        self.note_loss(name);
+    }
+
+    /// Ends a node's process in order.
+    pub(crate) fn end(&mut self, name: NodeName) {
+        if self.processes.remove(&name).is_none() {
+            return;
+        }
+        self.trace.say(self.now_us, || format!("{name} ends"));
+        self.consul.deregister(name);
+        self.disconnect(name);
+        self.consul_changed();
+    }
+
+    fn disconnect(&mut self, name: NodeName) {
+        for pair in self.network.of(name) {
+            // What it had sent may still arrive.
+            if pair.1 == name || self.random.chance(1, 2) {
+                self.network.reset(pair);
+            }
+            if pair.0 == name {
+                self.network.link(pair).waiting.clear();
+            }
+        }
+    }
+
+    /// What may be lost with a node's memory: see the table of phases in `ringkv_common::ring`.
+    fn note_loss(&mut self, name: NodeName) {
+        let Some(ring) = self.newest.clone() else { return };
+        let Some(me) = ring.index_of(name) else { return };
+        if ring.owners.width() > 1 {
+            return;
+        }
+        let switched = ring.change.as_ref().is_some_and(|c| c.phase == Phase::Switch);
+        self.wounded.push(name);
+        let wounded = self.wounded.clone();
+        let lost = |partition: u32| {
+            let row = ring.owners.owners(partition);
+            if !(switched && ring.moves(partition)) {
+                return row.contains(&me);
+            }
+            // Two nodes hold it: it is lost when both were killed since the phase began.
+            let target = ring.readers(partition);
+            let both = row.iter().chain(target).all(|i| wounded.contains(&ring.node(*i).name));
+            both && (row.contains(&me) || target.contains(&me))
+        };
+        self.history.killed_holder_of(|key: &Key| lost(key.partition(ring.partitions)));
+    }
+
+    /// Tells a node what happened to it and carries out what follows.
+    pub(crate) fn tell_node(&mut self, name: NodeName, event: Event<'_>) {
+        let Some(process) = self.processes.get_mut(&name) else { return };
+        let now = process.now(self.now_us);
+        let life = process.life;
+        let mut effects = Vec::new();
+        process.node.step(now, event, &mut effects);
+        let mut at = 0;
+        while at < effects.len() {
+            let effect = std::mem::replace(&mut effects[at], Effect::Leave);
+            at += 1;
+            let event = self.carry_out(name, life, effect);
+            let Some(process) = self.processes.get_mut(&name) else { return };
+            if let Some(event) = event {
+                process.node.step(now, event, &mut effects);
+            }
+        }
+        self.set_timer(name);
+    }
+
+    fn carry_out(&mut self, name: NodeName, life: u64, effect: Effect) -> Option<Event<'static>> {
+        match effect {
+            Effect::Reply { client, frames } => self.on_reply(name, life, client.0, frames.body),
+            Effect::Send { to, message } => return self.send(name, to, message),
+            Effect::Read { token, key } => return self.store(name, Work::Read(token, key)),
+            Effect::Persist { token, key, siblings } => {
+                for version in &siblings.versions {
+                    self.history.kept(&key, version.dot, &version.content);
+                }
+                return self.store(name, Work::Persist(token, key, siblings));
+            }
+            Effect::Scan { token, stretch, known, slice } => {
+                return self.store(name, Work::Scan(token, stretch, known, slice));
+            }
+            Effect::Digest { token, stretch, records_max } => {
+                return self.store(name, Work::Digest(token, stretch, records_max));
+            }
+            Effect::Measure { token } => return self.store(name, Work::Measure(token)),
+            Effect::Drop { token, partition } => return self.store(name, Work::Drop(token, partition)),
+            Effect::Adopted(ring) => self.on_adopted(name, &ring),
+            Effect::Connect { node, .. } => {
+                if let Some(process) = self.processes.get_mut(&name) {
+                    process.connected.insert(node);
+                }
+            }
+            Effect::Leave => self.on_leave(name),
+        }
+        None
+    }
+
+    /// Memory answers at once, a disk later; scans wait in line with either.
+    fn store(&mut self, name: NodeName, work: Work) -> Option<Event<'static>> {
+        let line = work.line();
+        let takes_us = match line {
+            0 => self.random.between(5, 800),
+            1 => self.random.between(100, 4_000),
+            _ => self.random.between(20, 600),
+        };
+        let process = self.processes.get_mut(&name)?;
+        if line < 2 && !self.settings.slow_store {
+            return Some(process.work(work));
+        }
+        // Readers are several, the line of writes and the line of scans are each one.
+        let from_us = if line == 0 { self.now_us } else { process.store_free_us[line].max(self.now_us) };
+        process.store_free_us[line] = from_us + takes_us;
+        let life = process.life;
+        self.at(from_us + takes_us, Happening::Stored { node: name, life, work: Box::new(work) });
+        None
+    }
+
+    pub(crate) fn on_stored(&mut self, name: NodeName, life: u64, work: Work) {
+        if let Some(process) = self.processes.get_mut(&name).filter(|p| p.life == life) {
+            let event = process.work(work);
+            self.tell_node(name, event);
+        }
+    }
+
+    fn on_adopted(&mut self, name: NodeName, ring: &Arc<Ring>) {
+        self.trace.add(self.now_us, "adopted", &[name.0 as u8, ring.epoch as u8]);
+        self.trace.say(self.now_us, || {
+            let phase = ring.change.as_ref().map(|c| format!(", {} {}", c.kind, c.phase));
+            format!("{name} goes by epoch {}{}", ring.epoch, phase.unwrap_or_default())
+        });
+        let Some(process) = self.processes.get_mut(&name) else { return };
+        process.connected.extend(ring.nodes.iter().map(|n| n.name));
+        if process.store.partitions() != ring.partitions {
+            process.store = Memory::new(ring.partitions);
+        }
+    }
+
+    fn on_leave(&mut self, name: NodeName) {
+        let Some(process) = self.processes.get(&name) else { return };
+        let left: u64 = process.store.measures().iter().map(|(_, m)| m.stored).sum();
+        if left > 0 {
+            self.history.violations.push(format!("{name} left with {left} records"));
+        }
+        self.end(name);
+    }
+
+    /// What the shell's peers do with a message.
+    fn send(&mut self, from: NodeName, to: NodeName, message: Message) -> Option<Event<'static>> {
+        let process = self.processes.get(&from)?;
+        if from == to {
+            self.history.violations.push(format!("{from} tells itself {message:?}"));
+        }
+        if !process.connected.contains(&to) {
+            return Some(Event::Unsent { to, message });
+        }
+        let cluster = process.node.cluster_id();
+        let bytes = Frame { cluster, from, message: message.clone() }.encode();
+        let there = self.processes.contains_key(&to);
+        let now_us = self.now_us;
+        let link = self.network.link((from, to));
+        if there && link.waiting.is_empty() && link.cut_until_us <= now_us {
+            self.put_on_the_way(from, to, bytes);
+        } else {
+            link.waiting.push_back(Waiting { since_us: now_us, bytes, message });
+            self.after(WAITING_US, Happening::Flush { from, to });
+        }
+        None
+    }
+
+    fn put_on_the_way(&mut self, from: NodeName, to: NodeName, bytes: Vec<u8>) {
+        let delay_us = self.delay();
+        let now_us = self.now_us;
+        let link = self.network.link((from, to));
+        link.last_us = link.last_us.max(now_us + delay_us);
+        link.under_way += 1;
+        let (at_us, generation) = (link.last_us, link.generation);
+        self.at(at_us, Happening::Frame { from, to, generation, bytes });
+    }
+
+    pub(crate) fn flush(&mut self, from: NodeName, to: NodeName) {
+        let there = self.processes.contains_key(&to);
+        let now_us = self.now_us;
+        loop {
+            let link = self.network.link((from, to));
+            let open = there && link.cut_until_us <= now_us;
+            let Some(front) = link.waiting.front() else { return };
+            if !open && front.since_us + WAITING_US > now_us {
+                return;
+            }
+            let Some(front) = link.waiting.pop_front() else { return };
+            if open {
+                self.put_on_the_way(from, to, front.bytes);
+            } else {
+                self.tell_node(from, Event::Unsent { to, message: front.message });
+            }
+        }
+    }
+
+    fn set_timer(&mut self, name: NodeName) {
+        let Some(process) = self.processes.get_mut(&name) else { return };
+        let Some(at) = process.node.wake_at() else { return };
+        let at = at.max(self.now_us + 1);
+        if process.wake_us.is_none_or(|set| at < set) {
+            process.wake_us = Some(at);
+            let life = process.life;
+            self.at(at, Happening::Wake { node: name, life });
+        }
+    }
+
+    pub(crate) fn on_wake(&mut self, name: NodeName, life: u64) {
+        let now_us = self.now_us;
+        let Some(process) = self.processes.get_mut(&name).filter(|p| p.life == life) else { return };
+        if process.wake_us.is_some_and(|at| at > now_us) {
+            return;
+        }
+        process.wake_us = None;
+        let stretch = now_us / 100_000;
+        process.wakes =
+            if process.wakes.0 == stretch { (stretch, process.wakes.1 + 1) } else { (stretch, 0) };
+        assert!(process.wakes.1 < WAKES_MAX, "seed {}: {name} spins", self.settings.seed);
+        if process.node.wake_at().is_some_and(|at| at <= now_us) {
+            self.trace.add(now_us, "tick", &name.0.to_le_bytes());
+            self.tell_node(name, Event::Tick);
+        }
+        self.set_timer(name);
+    }
+
+    pub(crate) fn on_watch(&mut self, name: NodeName, life: u64) {
+        if self.processes.get(&name).is_some_and(|p| p.life == life) && !self.consul.away {
+            let ring = self.consul.ring().0;
+            let after_us = self.random.between(100, 20_000);
+            self.after(after_us, Happening::Seen { node: name, life, ring });
+        }
+    }
+
+    pub(crate) fn on_seen(&mut self, name: NodeName, life: u64, ring: Option<Arc<Ring>>) {
+        if self.processes.get(&name).is_some_and(|p| p.life == life) {
+            self.tell_node(name, ring.map_or(Event::RingAbsent, Event::Ring));
+        }
+    }
+
+    pub(crate) fn on_heartbeat(&mut self, name: NodeName, life: u64) {
+        let Some(process) = self.processes.get(&name).filter(|p| p.life == life) else { return };
+        if !self.consul.away {
+            let node = process.registered.clone();
+            self.consul.heartbeat(&node, self.now_us);
+        }
+        self.after(HEARTBEAT_MS * 1000, Happening::Heartbeat { node: name, life });
+    }
+
+    /// What a node says of itself, where it runs.
+    pub fn status(&self, name: NodeName) -> Option<Status> {
+        self.processes.get(&name).map(|p| p.node.status(&p.store.measures(), false))
+    }
+
+    /// The nodes that run.
+    pub fn running(&self) -> Vec<NodeName> {
+        self.processes.keys().copied().collect()
+    }
+}

@@ -1,0 +1,45 @@
+//! What happened, as one hash: two runs of a seed are the same run if it is the same.
+
+/// A running FNV-1a hash over everything that happens.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    hash: u64,
+    /// Print each line too.
+    pub shown: bool,
+}
+
+/// Set in the environment, it has every simulation print what happens.
+const SHOW: &str = "RINGKV_SIM_TRACE";
+
+impl Default for Trace {
+    fn default() -> Trace {
+        Trace { hash: 0xCBF2_9CE4_8422_2325, shown: std::env::var_os(SHOW).is_some() }
+    }
+}
+
+impl Trace {
+    /// Adds what happened: when, what, and the bytes that tell it from another of its kind.
+    pub fn add(&mut self, now_us: u64, kind: &str, bytes: &[u8]) {
+        self.bytes(&now_us.to_le_bytes());
+        self.bytes(kind.as_bytes());
+        self.bytes(bytes);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3);
+        }
+    }
+
+    /// Shows a line to whoever replays a seed.
+    pub fn say(&self, now_us: u64, line: impl FnOnce() -> String) {
+        if self.shown {
+            eprintln!("{:>12.6} {}", now_us as f64 / 1e6, line());
+        }
+    }
+
+    /// The hash so far.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+}

@@ -1,0 +1,132 @@
+//! The end of a history: everything comes to rest, and is looked at as a whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ringkv_common::name::NodeName;
+use ringkv_server::store::Storage;
+
+use crate::cluster::Cluster;
+
+/// Messages under way in one direction at most: what a few clients cause, with all repetitions.
+const UNDER_WAY_MAX: usize = 20_000;
+
+impl Cluster {
+    /// Whether nothing is left to do: no signal, no change, every node has the ring, nothing is handed over.
+    pub fn at_rest(&mut self) -> bool {
+        let quiet = self.newest.as_ref().is_some_and(|r| r.change.is_none());
+        let consul = self.consul.ring().0.map(|r| r.epoch) == self.newest.as_ref().map(|r| r.epoch);
+        quiet && consul && self.consul.signals().is_empty() && self.everybody_has_the_newest_ring()
+    }
+
+    /// Ends the work, waits for rest, accepts what was lost, reads everything, and says what is wrong.
+    pub fn verdict(&mut self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if !self.end_work() {
+            wrong.push("some client's operation did not end within a minute".to_owned());
+        }
+        if !self.run_until(400_000, |c| c.at_rest()) {
+            let change = self.newest.as_ref().and_then(|r| r.change.as_ref()).map(|c| (c.kind, c.phase));
+            wrong.push(format!("no rest: change {change:?}, signals {:?}", self.consul.signals()));
+            return wrong;
+        }
+        self.say_lost(&mut wrong);
+        if !self.run_until(60_000, |c| c.nobody_holds_what_is_not_its_own()) {
+            wrong.push("some node still holds partitions of others after a minute".to_owned());
+        }
+        self.read_all();
+        self.compare_collections(&mut wrong);
+        // The longest time that any request may take.
+        self.run_ms(31_000);
+        for (ask, node) in self.unanswered() {
+            wrong.push(format!("{node} never answered request {ask}"));
+        }
+        for name in self.running() {
+            if let Some(status) = self.status(name)
+                && (status.tasks > 0 || status.waiting_bytes > 0)
+            {
+                let bytes = status.waiting_bytes;
+                wrong.push(format!("{name} at rest has {} tasks and {bytes} waiting bytes", status.tasks));
+            }
+        }
+        if self.network.fullest() > UNDER_WAY_MAX {
+            wrong.push(format!("{} messages wait in one direction", self.network.fullest()));
+        }
+        wrong.append(&mut self.history.violations);
+        wrong
+    }
+
+    /// Reads all keys while losses are still to be said, then accepts them.
+    fn say_lost(&mut self, wrong: &mut Vec<String>) {
+        let lost: Vec<NodeName> = self
+            .running()
+            .into_iter()
+            .filter(|n| self.status(*n).is_some_and(|s| s.lost_partitions > 0))
+            .collect();
+        if lost.is_empty() {
+            return;
+        }
+        if !self.killed_any {
+            wrong.push(format!("{lost:?} say that they lost something, and nobody was killed"));
+        }
+        self.read_all();
+        for node in lost {
+            self.ask_now(node, r#"{"op":"ACCEPT_LOSS"}"#);
+            if self.status(node).is_some_and(|s| s.lost_partitions > 0) {
+                wrong.push(format!("{node} still has lost partitions after ACCEPT_LOSS"));
+            }
+        }
+        self.history.accept_loss();
+    }
+
+    /// Reads every key once.
+    fn read_all(&mut self) {
+        let Some(ring) = self.newest.clone() else { return };
+        let names: Vec<NodeName> = ring.nodes.iter().map(|n| n.name).collect();
+        for key in self.history.keys() {
+            let Some(node) = self.random.pick(&names) else { return };
+            let read = self.history.begin_read(&key, true);
+            let reply = self.ask_now(node, &format!(r#"{{"op":"GET_ONE","key":"{key}"}}"#));
+            match (reply["value"].as_u64(), reply["code"].as_str()) {
+                (Some(value), _) => self.history.end_read(read, Some(value), false),
+                (None, Some("KEY_NOT_FOUND")) => self.history.end_read(read, None, reply["lost"] == true),
+                _ => self.history.violations.push(format!("at rest {node} answers for {key}: {reply}")),
+            }
+        }
+    }
+
+    /// All nodes' collections together hold each key once.
+    fn compare_collections(&mut self, wrong: &mut Vec<String>) {
+        let Some(ring) = self.newest.clone() else { return };
+        let mut holders: BTreeMap<String, Vec<NodeName>> = BTreeMap::new();
+        for node in ring.nodes.iter().map(|n| n.name) {
+            let reply = self.ask_now(node, r#"{"op":"GET_ALL"}"#);
+            let Some(records) = reply["collection"].as_array() else {
+                wrong.push(format!("at rest {node} answers GET_ALL: {reply}"));
+                continue;
+            };
+            for key in records.iter().filter_map(|r| r["key"].as_str()) {
+                holders.entry(key.to_owned()).or_default().push(node);
+            }
+        }
+        for (key, nodes) in holders.iter().filter(|(_, nodes)| nodes.len() != 1) {
+            wrong.push(format!("{key} is in the collections of {nodes:?}"));
+        }
+        let shown: BTreeSet<String> = holders.into_keys().collect();
+        let (must, may) = self.history.present();
+        for key in must.difference(&shown) {
+            wrong.push(format!("{key} is in no collection"));
+        }
+        for key in shown.difference(&may) {
+            wrong.push(format!("{key} is in a collection and was deleted or never written"));
+        }
+    }
+
+    fn nobody_holds_what_is_not_its_own(&mut self) -> bool {
+        let Some(ring) = self.newest.clone() else { return false };
+        self.processes.iter().all(|(name, process)| {
+            let me = ring.index_of(*name);
+            let owns = |p: u32| me.is_some_and(|me| ring.holds(me, p));
+            process.store.measures().iter().all(|(p, _)| owns(*p))
+        })
+    }
+}
