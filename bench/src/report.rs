@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::memory::{self, Bytes};
 use crate::redis;
-use crate::rows::{Figures, Goal, Plan, Quotient, Row, System};
+use crate::rows::{CALM, Figures, Goal, Plan, Quotient, Round, Row, System, noise};
 use crate::stats::{Spread, short};
 
 const BEGIN: &str =
@@ -20,7 +20,7 @@ pub struct Measured {
     /// Which.
     pub row: &'static Row,
     /// In the order of [`System::ALL`].
-    pub rounds: Vec<[Option<Figures>; 3]>,
+    pub rounds: Vec<Round>,
 }
 
 impl Measured {
@@ -30,7 +30,7 @@ impl Measured {
 
     /// ringkv by another system, each round by itself: neighbours in time share their noise.
     fn ratio(&self, other: System, figure: impl Fn(&Figures) -> f64) -> Option<Spread> {
-        let of = |round: &[Option<Figures>; 3], system: System| round[system as usize].as_ref().map(&figure);
+        let of = |round: &Round, system: System| round[system as usize].as_ref().map(&figure);
         Spread::of(
             self.rounds.iter().filter_map(|round| Some(of(round, System::Ringkv)? / of(round, other)?)),
         )
@@ -43,6 +43,11 @@ impl Measured {
             Quotient::RateOfRedis => self.ratio(System::Redis, |f| f.per_second),
             Quotient::BytesOfRedis => None,
         }
+    }
+
+    /// Rounds in which others had so much of the CPUs that the figures say little.
+    fn disturbed(&self) -> usize {
+        self.rounds.iter().filter(|round| noise(round) > CALM).count()
     }
 
     /// Its table of systems.
@@ -105,16 +110,20 @@ pub fn memory_table(bytes: &Bytes) -> String {
 pub fn goals(measured: &[Measured], bytes: Option<&Bytes>) -> String {
     let mut lines = vec![cells(["row", "ringkv by", "measured", "reach", "aim", ""]), cells(["---"; 6])];
     for row in measured {
-        lines.push(goal(row.row.name, row.row.goal, row.quotient()));
+        let note = match row.disturbed() {
+            0 => String::new(),
+            n => format!(", {n} of {} rounds disturbed", row.rounds.len()),
+        };
+        lines.push(goal(row.row.name, row.row.goal, row.quotient(), &note));
     }
     if let Some(bytes) = bytes {
         let quotient = bytes.redis.and_then(|(resident, _)| Spread::of([bytes.ringkv / resident]));
-        lines.push(goal(memory::NAME, memory::GOAL, quotient));
+        lines.push(goal(memory::NAME, memory::GOAL, quotient, ""));
     }
     lines.join("\n") + "\n"
 }
 
-fn goal(name: &str, goal: Goal, measured: Option<Spread>) -> String {
+fn goal(name: &str, goal: Goal, measured: Option<Spread>, note: &str) -> String {
     let (by, more) = match goal.quotient {
         Quotient::RateOfEcho => ("the echo's rate", true),
         Quotient::LatencyOfEcho => ("the echo's median latency", false),
@@ -130,7 +139,7 @@ fn goal(name: &str, goal: Goal, measured: Option<Spread>) -> String {
         }
     });
     let measured = measured.map_or("–".into(), |spread| spread.to_string());
-    cells([name, by, &measured, &goal.reach.to_string(), &goal.aim.to_string(), verdict])
+    cells([name, by, &measured, &goal.reach.to_string(), &goal.aim.to_string(), &format!("{verdict}{note}")])
 }
 
 fn cells<const N: usize>(cells: [&str; N]) -> String {
@@ -154,7 +163,8 @@ pub fn circumstances(plan: &Plan) -> String {
     format!(
         "{date}; commit {commit}{dirty}\n\n\
          {cpu}, {cpus} CPUs, {memory}; Linux {kernel}; libzmq {major}.{minor}.{patch}; Redis {redis}\n\n\
-         {rounds} rounds of {time:?} for each system, {warm:?} of warming up before each; {keys} keys\n",
+         {rounds} rounds of {time:?} for each system, {warm:?} of warming up before each; {keys} keys; a round in \
+         which others had more than {calm:.0} % of the CPUs is repeated, up to a limit\n",
         date = command("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
         commit = command("git", &["rev-parse", "--short", "HEAD"]),
         cpu = file("/proc/cpuinfo", "model name"),
@@ -166,6 +176,7 @@ pub fn circumstances(plan: &Plan) -> String {
         time = plan.time,
         warm = plan.warm_up,
         keys = plan.keys,
+        calm = 100.0 * CALM,
     )
 }
 
@@ -191,7 +202,15 @@ mod tests {
 
     fn figures(per_second: f64) -> Option<Figures> {
         let p50_us = 1e6 / per_second;
-        Some(Figures { per_second, p50_us, p99_us: 9.0, p999_us: None, cpu_us: 1.0, others: 0.25 })
+        Some(Figures { per_second, p50_us, p99_us: 9.0, p999_us: None, cpu_us: 1.0, others: 0.05 })
+    }
+
+    #[test]
+    fn a_disturbed_row_says_so() {
+        let mut row = measured(&ROWS[0], 0.5);
+        row.rounds[1][2] = Some(Figures { others: 0.4, ..row.rounds[1][0].expect("an echo") });
+        let text = goals(&[row], None);
+        assert!(text.ends_with("| reached, 1 of 3 rounds disturbed |\n"), "{text}");
     }
 
     fn measured(row: &'static Row, ringkv: f64) -> Measured {

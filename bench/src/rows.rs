@@ -129,10 +129,23 @@ pub struct Figures {
     pub others: f64,
 }
 
+/// One round: the systems in the order of [`System::ALL`].
+pub type Round = [Option<Figures>; 3];
+
+/// A round is calm where others had no more than this part of the CPUs, whichever system was measured.
+pub const CALM: f64 = 0.1;
+/// So many times the wanted rounds are tried where they are not calm.
+const PATIENCE: usize = 4;
+
+/// How much others disturbed a round at worst.
+pub fn noise(round: &Round) -> f64 {
+    round.iter().flatten().map(|figures| figures.others).fold(0.0, f64::max)
+}
+
 /// How long and how often.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Rounds of all systems.
+    /// Rounds of all systems that count.
     pub rounds: usize,
     /// Of one measurement.
     pub time: Duration,
@@ -168,15 +181,20 @@ impl Bed {
     }
 
     /// Measures a row: in each round every system, in the order of [`System::ALL`]; `None` where Redis is missing.
-    pub fn measure(&self, row: &Row) -> Result<Vec<[Option<Figures>; 3]>> {
+    /// While others disturb, rounds are added, within [`PATIENCE`]; of all, the least disturbed ones are returned.
+    pub fn measure(&self, row: &Row) -> Result<Vec<Round>> {
         let mut pace = None;
-        let mut round = || -> Result<[Option<Figures>; 3]> {
+        let mut rounds: Vec<Round> = Vec::new();
+        let calm = |rounds: &[Round]| rounds.iter().filter(|round| noise(round) <= CALM).count();
+        while calm(&rounds) < self.plan.rounds && rounds.len() < PATIENCE * self.plan.rounds {
             let echo = self.load(row, &self.echo, Peer::Echo)?;
             let ringkv = self.load(row, &self.ringkv, Peer::Ringkv)?;
             let redis = self.redis.as_ref().map(|redis| self.redis(row, redis, &mut pace)).transpose()?;
-            Ok([Some(echo), Some(ringkv), redis])
-        };
-        (0..self.plan.rounds).map(|_| round()).collect()
+            rounds.push([Some(echo), Some(ringkv), redis]);
+        }
+        rounds.sort_by(|a, b| noise(a).total_cmp(&noise(b)));
+        rounds.truncate(self.plan.rounds);
+        Ok(rounds)
     }
 
     fn load(&self, row: &Row, server: &Server, peer: Peer) -> Result<Figures> {
