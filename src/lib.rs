@@ -1,3 +1,4 @@
 //! The wiring that both programs share.
 
+pub mod client;
 pub mod server;

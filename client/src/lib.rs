@@ -56,7 +56,7 @@ pub mod routing;
 mod status;
 mod value;
 
-pub use client::{Client, Completion, Options, Records, Ticket};
+pub use client::{Client, Completion, Options, Records, Ticket, with_port};
 pub use error::{Error, Refusal};
 pub use op::{Op, PageOf, Quorum, Scope};
 pub use reply::{Done, Page, Reply};

@@ -1,2 +1,7 @@
-//! Placeholder until the client exists.
-fn main() {}
+//! Stores, reads and moves the data of a cluster.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ringkv::client::main(std::env::args_os())
+}

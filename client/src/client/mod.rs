@@ -313,9 +313,38 @@ pub(crate) fn host_and_port(host: &str, port: u16) -> String {
     }
 }
 
+/// An address with its port: where none is given, 2000, which is node-0's.
+pub fn with_port(address: &str) -> String {
+    const DEFAULT: u16 = 2000;
+    let bare_v6 = address.matches(':').count() > 1 && !address.contains(']');
+    if bare_v6 || !address.contains(':') || address.ends_with(']') {
+        return host_and_port(address, DEFAULT);
+    }
+    address.to_owned()
+}
+
 fn index_of(ring: &Ring, name: NodeName) -> Result<usize, Error> {
     ring.index_of(name).map(usize::from).ok_or_else(|| {
         let names: Vec<String> = ring.nodes.iter().map(|n| n.name.to_string()).collect();
         Error::NoSuchNode(format!("{name} is not in the ring: it has {}", names.join(", ")))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_added_where_there_is_none() {
+        let cases = [
+            ("127.0.0.1", "127.0.0.1:2000"),
+            ("host:2004", "host:2004"),
+            ("::1", "[::1]:2000"),
+            ("[::1]", "[::1]:2000"),
+            ("[::1]:2001", "[::1]:2001"),
+        ];
+        for (given, wanted) in cases {
+            assert_eq!(with_port(given), wanted);
+        }
+    }
 }

@@ -1,0 +1,200 @@
+//! Dump: every record of the cluster into a file that `load` restores, into any number of nodes.
+//!
+//! The file is written beside its place and moved there when it is whole, so that a half one is never taken for a
+//! dump. What was written so far can be continued with `--resume`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::files::{Format, Writer};
+use super::table::{count, number};
+use super::{Console, Failure, Outcome};
+use crate::{Client, PageOf, Scope};
+
+/// Records of a page.
+const PAGE: usize = 1000;
+
+/// What is dumped.
+#[derive(Clone, Debug)]
+pub struct Dump {
+    /// `-` is standard output.
+    pub file: PathBuf,
+    /// By the file's extension where none is given.
+    pub format: Option<Format>,
+    /// Whether to go on where an earlier dump was interrupted.
+    pub resume: bool,
+}
+
+/// How far a dump is.
+#[derive(Serialize, Deserialize)]
+struct Progress {
+    cursor: String,
+    records: u64,
+    file_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    records: u64,
+    /// Records of several concurrent values; CSV and TSV keep the newest.
+    concurrent: u64,
+    counted: Option<u64>,
+    seconds: f64,
+    records_per_second: f64,
+}
+
+#[derive(Default)]
+struct Tally {
+    records: u64,
+    concurrent: u64,
+}
+
+/// Dumps the cluster.
+///
+/// # Errors
+/// Where it cannot be read, or the file not be written.
+pub fn dump(client: &mut Client, console: &mut Console, dump: &Dump) -> Outcome {
+    let format = dump.format.unwrap_or_else(|| Format::of(&dump.file));
+    let counted = cluster_records(client);
+    let bar = match counted {
+        Some(counted) => console.bar(counted, "records"),
+        None => console.spinner("records"),
+    };
+    bar.set_message("dumping");
+    let began = Instant::now();
+    let to_stdout = dump.file.as_os_str() == "-";
+    let mut tally = Tally::default();
+    if to_stdout {
+        if dump.resume {
+            return Err(Failure::usage("--resume needs a file: standard output cannot be continued"));
+        }
+        let mut writer = Writer::new(Vec::new(), format, true)?;
+        pages(client, &mut writer, None, &bar, &mut tally, |writer, _, _| {
+            console.bytes(writer.get_mut())?;
+            writer.get_mut().clear();
+            Ok(())
+        })?;
+    } else {
+        to_file(client, dump, format, &bar, &mut tally)?;
+    }
+    bar.finish_and_clear();
+    if tally.concurrent > 0 && format != Format::Jsonl {
+        console.say(&format!(
+            "{} had several concurrent values, of which {format} holds the newest: JSON Lines hold all",
+            count(tally.concurrent, "record")
+        ));
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let Tally { records, concurrent } = tally;
+    let records_per_second = records as f64 / seconds.max(1e-9);
+    let summary = Summary { records, concurrent, counted, seconds, records_per_second };
+    let text = report(&summary);
+    // Standard output may hold the records themselves.
+    if to_stdout {
+        console.say(&text);
+        return Ok(());
+    }
+    console.either(&summary, || text)
+}
+
+fn report(s: &Summary) -> String {
+    let rate = number(s.records_per_second as u64);
+    let text = format!("{} dumped in {:.1} s ({rate} a second)", count(s.records, "record"), s.seconds);
+    match s.counted {
+        Some(counted) if counted == s.records => text + ", as many as the nodes counted before",
+        Some(counted) => {
+            text + &format!("; the nodes counted {} before: others were writing meanwhile", number(counted))
+        }
+        None => text,
+    }
+}
+
+/// The records that all nodes lead together; `None` where one did not tell.
+pub(super) fn cluster_records(client: &mut Client) -> Option<u64> {
+    let ring = match client.ring() {
+        Some(ring) => ring.clone(),
+        None => client.fetch_ring().ok()?,
+    };
+    let names: Vec<_> = ring.nodes.iter().map(|n| n.name).collect();
+    let answers = client.status_of(&names, std::time::Duration::from_secs(2));
+    let keys = |(_, answer): (_, Result<crate::Document, crate::Error>)| {
+        answer.ok()?.read::<crate::Status>().ok().map(|s| s.keys)
+    };
+    answers.into_iter().map(keys).sum()
+}
+
+/// Writes all pages from the cursor on. `paged` comes after each, with the cursor of the next and the count so far.
+fn pages<W: Write>(
+    client: &mut Client,
+    writer: &mut Writer<W>,
+    mut cursor: Option<String>,
+    bar: &indicatif::ProgressBar,
+    tally: &mut Tally,
+    mut paged: impl FnMut(&mut Writer<W>, Option<&str>, &Tally) -> Outcome,
+) -> Outcome {
+    loop {
+        let page = client.page(Scope::Cluster, None, PageOf { limit: Some(PAGE), cursor })?;
+        for record in &page.records {
+            writer.write(record)?;
+            tally.concurrent += u64::from(!record.siblings.is_empty());
+        }
+        tally.records += page.records.len() as u64;
+        bar.set_position(tally.records);
+        paged(writer, page.cursor.as_deref(), tally)?;
+        if page.cursor.is_none() {
+            return Ok(());
+        }
+        cursor = page.cursor;
+    }
+}
+
+fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+fn to_file(
+    client: &mut Client,
+    dump: &Dump,
+    format: Format,
+    bar: &indicatif::ProgressBar,
+    tally: &mut Tally,
+) -> Outcome {
+    let (partial, state) = (beside(&dump.file, ".partial"), beside(&dump.file, ".partial.state"));
+    let unwritable = |e: std::io::Error| Failure::usage(format!("cannot write {}: {e}", partial.display()));
+    let progress: Option<Progress> = dump
+        .resume
+        .then(|| std::fs::read(&state).ok())
+        .flatten()
+        .and_then(|t| serde_json::from_slice(&t).ok());
+    let mut file = open(&partial, progress.as_ref().map(|p| p.file_bytes)).map_err(unwritable)?;
+    let at = file.seek(SeekFrom::End(0)).map_err(unwritable)?;
+    let mut writer = Writer::new(BufWriter::with_capacity(1 << 20, file), format, at == 0)?;
+    tally.records = progress.as_ref().map_or(0, |p| p.records);
+    let start = progress.map(|p| p.cursor);
+    pages(client, &mut writer, start, bar, tally, |writer, cursor, tally| {
+        writer.get_mut().flush()?;
+        let Some(cursor) = cursor else { return Ok(()) };
+        let file_bytes = writer.get_mut().get_mut().stream_position()?;
+        let progress = Progress { cursor: cursor.to_owned(), records: tally.records, file_bytes };
+        std::fs::write(&state, serde_json::to_vec(&progress)?)?;
+        Ok(())
+    })?;
+    writer.get_mut().get_mut().sync_all()?;
+    std::fs::rename(&partial, &dump.file)?;
+    // Absent where there was one page only.
+    let _ = std::fs::remove_file(&state);
+    Ok(())
+}
+
+/// The file to write to: cut at `keep` bytes where a dump is continued, else empty.
+fn open(path: &Path, keep: Option<u64>) -> std::io::Result<File> {
+    let file = OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
+    file.set_len(keep.unwrap_or(0))?;
+    Ok(file)
+}
