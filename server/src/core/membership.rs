@@ -110,8 +110,11 @@ impl Node {
         if first && self.me.is_none() {
             self.membership.was_outside = true;
         }
-        let removed = was_in && self.me.is_none();
-        self.membership.leave_at_us = removed.then(|| self.now.after_ms(FORWARD_AFTER_REMOVAL_MS));
+        if was_in && self.me.is_none() {
+            self.membership.leave_at_us = Some(self.now.after_ms(FORWARD_AFTER_REMOVAL_MS));
+        } else if self.me.is_some() {
+            self.membership.leave_at_us = None;
+        }
         self.ring = Some(ring.clone());
         self.out.push(Effect::Adopted(ring.clone()));
         self.restart_requests(&ring);
@@ -302,11 +305,4 @@ impl Node {
             self.membership.leave_at_us = Some(self.now.after_ms(50));
         }
     }
-}
-
-/// What a node that starts empty and finds itself in the ring has lost: all of which it was the only owner. What it
-/// receives in a change that has switched already comes again from the former owner.
-fn lost_with_memory(ring: &Ring, me: Option<u8>) -> BTreeSet<u32> {
-    let Some(me) = me else { return BTreeSet::new() };
-    (0..ring.partitions).filter(|p| ring.owners.owners(*p) == [me]).collect()
 }
