@@ -51,7 +51,15 @@ enum Part {
     ServeNode { port: u16, peer: u16 },
     /// Load a node that runs already, and print the rate
     #[command(hide = true)]
-    Load { port: u16, connections: usize, in_flight: usize, seconds: f64 },
+    Load {
+        port: u16,
+        connections: usize,
+        in_flight: usize,
+        seconds: f64,
+        /// Keys a message
+        #[arg(default_value_t = 1)]
+        each: u64,
+    },
 }
 
 fn main() -> Result<()> {
@@ -59,12 +67,13 @@ fn main() -> Result<()> {
     match options.part {
         Some(Part::ServeEcho { port }) => serve::echo(port),
         Some(Part::ServeNode { port, peer }) => serve::node(port, peer),
-        Some(Part::Load { port, connections, in_flight, seconds }) => {
-            let traffic = Traffic::single(0..options.keys);
+        Some(Part::Load { port, connections, in_flight, seconds, each }) => {
+            let traffic = Traffic::batches(0..options.keys, each);
             Load::connect(port, FILLING, &traffic, Peer::Ringkv)?.fill()?;
             let mut load = Load::connect(port, Shape { connections, in_flight }, &traffic, Peer::Ringkv)?;
             let sample = load.run(duration(seconds)?)?;
-            println!("{:.0} operations/s", sample.exchanges as f64 / sample.elapsed.as_secs_f64());
+            let operations = (sample.exchanges * each) as f64;
+            println!("{:.0} operations/s", operations / sample.elapsed.as_secs_f64());
             Ok(())
         }
         None => compare(&options),
