@@ -17,7 +17,7 @@ pub enum Error {
 
     /// Requests were sent and nobody answered.
     #[error(
-        "no answer to {op} within {} s from {}{}", .within.as_secs_f32(), .asked.join(", "),
+        "no answer to {op} within {:.1} s from {}{}", .within.as_secs_f32(), .asked.join(", "),
         if *.indeterminate { ": it may have happened" } else { "" }
     )]
     Silent {
@@ -32,7 +32,7 @@ pub enum Error {
     },
 
     /// No connection could be made, so nothing was sent and nothing has happened.
-    #[error("cannot reach {} for {op} within {} s: is a node running there?", .tried.join(", "), .within.as_secs_f32())]
+    #[error("cannot reach {} for {op} within {:.1} s: is a node running there?", .tried.join(", "), .within.as_secs_f32())]
     Unreachable {
         /// The operation's name.
         op: &'static str,

@@ -55,14 +55,21 @@ impl Access {
         if common.mode.is_some() {
             return Err(Failure::usage("--mode is agreed on in Consul: leave out --node"));
         }
-        let client = Client::pinned_with(address, options.clone()).map_err(|e| Failure::usage(e.to_string()))?;
+        let client =
+            Client::pinned_with(address, options.clone()).map_err(|e| Failure::usage(e.to_string()))?;
         Ok(Access { client, membership: None, options, pinned: Some(address.to_owned()) })
     }
 
     /// Sees to it that the ring has the mode that was named.
     pub fn choose_mode(&mut self, common: &Common, console: &mut Console) -> Result<(), Failure> {
         let (Some(mode), Some(membership)) = (common.mode, &self.membership) else { return Ok(()) };
-        change::ensure_mode(&mut self.client, membership, console, mode, Duration::from_secs(common.wait.max(1)))
+        change::ensure_mode(
+            &mut self.client,
+            membership,
+            console,
+            mode,
+            Duration::from_secs(common.wait.max(1)),
+        )
     }
 
     /// The membership, for a command that cannot do without.

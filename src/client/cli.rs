@@ -70,7 +70,7 @@ pub struct Common {
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub w: Option<u32>,
     /// Replicas that must answer, in a word
-    #[arg(long, global = true, value_name = "ONE|QUORUM|ALL", ignore_case = true, conflicts_with_all = ["r", "w"])]
+    #[arg(long, global = true, value_name = "ONE|QUORUM|ALL", ignore_case = true, hide_possible_values = true, conflicts_with_all = ["r", "w"])]
     pub level: Option<Level>,
     /// Results as JSON, for programs
     #[arg(long, global = true)]
@@ -120,8 +120,10 @@ pub struct ChangeOptions {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Load a file of records: JSON Lines, CSV or TSV
-    #[command(after_help = "Example:\n  client_producer load users.jsonl\n  zcat users.csv.gz | client_producer load - --format csv\n\n\
-        JSON Lines: {\"key\":\"k\",\"value\":…}, or value_b64 for bytes. CSV and TSV: key, value, and where it is no string a kind: json or base64.")]
+    #[command(
+        after_help = "Example:\n  client_producer load users.jsonl\n  zcat users.csv.gz | client_producer load - --format csv\n\n\
+        JSON Lines: {\"key\":\"k\",\"value\":…}, or value_b64 for bytes. CSV and TSV: key, value, and where it is no string a kind: json or base64."
+    )]
     Load {
         /// The file; - is standard input
         file: PathBuf,
@@ -133,7 +135,9 @@ pub enum Command {
         resume: bool,
     },
     /// Write every record of the cluster to a file that load restores
-    #[command(after_help = "Example:\n  client_producer dump backup.jsonl\n  client_producer dump - | gzip > backup.jsonl.gz")]
+    #[command(
+        after_help = "Example:\n  client_producer dump backup.jsonl\n  client_producer dump - | gzip > backup.jsonl.gz"
+    )]
     Dump {
         /// The file; - is standard output
         file: PathBuf,
@@ -145,15 +149,21 @@ pub enum Command {
         resume: bool,
     },
     /// Store a value
-    #[command(after_help = "Example:\n  client_producer put greeting hello\n  client_producer put list '[1, 2.50]' --json-value")]
+    #[command(
+        after_help = "Example:\n  client_producer put greeting hello\n  client_producer put list '[1, 2.50]' --json-value"
+    )]
     Put {
+        /// The key
         key: String,
         #[command(flatten)]
         value: ValueOptions,
     },
     /// Read a value
-    #[command(after_help = "Example:\n  client_producer get greeting\n  client_producer get picture --raw > picture.png")]
+    #[command(
+        after_help = "Example:\n  client_producer get greeting\n  client_producer get picture --raw > picture.png"
+    )]
     Get {
+        /// The key
         key: String,
         /// The value exactly as it is stored: bytes, or JSON text with its quotes, and no line end
         #[arg(long)]
@@ -162,6 +172,7 @@ pub enum Command {
     /// Store a value where there is none
     #[command(after_help = "Example:\n  client_producer insert greeting hello")]
     Insert {
+        /// The key
         key: String,
         #[command(flatten)]
         value: ValueOptions,
@@ -169,6 +180,7 @@ pub enum Command {
     /// Store a value where there is one
     #[command(after_help = "Example:\n  client_producer update greeting 'good day'")]
     Update {
+        /// The key
         key: String,
         #[command(flatten)]
         value: ValueOptions,
@@ -176,13 +188,16 @@ pub enum Command {
     /// Delete a key, which need not exist
     #[command(after_help = "Example:\n  client_producer delete greeting")]
     Delete {
+        /// The key
         key: String,
         /// Delete only what this context covers
         #[arg(long, value_name = "JSON")]
         context: Option<String>,
     },
     /// List all records, or those of one node
-    #[command(after_help = "Example:\n  client_producer get-all --json\n  client_producer get-all --of node-2 --limit 10")]
+    #[command(
+        after_help = "Example:\n  client_producer get-all --json\n  client_producer get-all --of node-2 --limit 10"
+    )]
     GetAll {
         /// Only the records that this node leads
         #[arg(long, value_name = "NODE")]
@@ -196,12 +211,21 @@ pub enum Command {
     },
     /// Show every replica's versions of a key
     #[command(after_help = "Example:\n  client_producer search greeting")]
-    Search { key: String },
+    Search {
+        /// The key
+        key: String,
+    },
     /// Show all that a node stores, tombstones and hints too
     #[command(after_help = "Example:\n  client_producer show-all node-0")]
-    ShowAll { node: NodeName },
+    ShowAll {
+        /// Which, as in node-2
+        #[arg(value_name = "NODE")]
+        of: NodeName,
+    },
     /// Add a node, and move its share of the data to it
-    #[command(after_help = "Example:\n  client_producer add-node\n  client_producer add-node node-7 --zone b\n  client_producer add-node 127.0.0.1:2007")]
+    #[command(
+        after_help = "Example:\n  client_producer add-node\n  client_producer add-node node-7 --zone b\n  client_producer add-node 127.0.0.1:2007"
+    )]
     AddNode {
         /// A name, or HOST:PORT of a node that runs already [default: the lowest number that is free]
         #[arg(value_name = "NAME|HOST:PORT")]
@@ -218,12 +242,16 @@ pub enum Command {
     /// Remove a node, once others have its data
     #[command(after_help = "Example:\n  client_producer remove-node node-2")]
     RemoveNode {
+        /// Which, as in node-2
         name: NodeName,
         #[command(flatten)]
         change: ChangeOptions,
     },
     /// Show what a change would move, and change nothing
-    #[command(subcommand, after_help = "Example:\n  client_producer plan add\n  client_producer plan remove node-2\n  client_producer plan migrate --mode hrw")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  client_producer plan add\n  client_producer plan remove node-2\n  client_producer plan migrate --mode hrw"
+    )]
     Plan(Planned),
     /// Move all data to where the other mode places it: migrate --mode hrw
     #[command(after_help = "Example:\n  client_producer migrate --mode hrw")]
@@ -233,25 +261,35 @@ pub enum Command {
     },
     /// Say where a key lives, and why
     #[command(after_help = "Example:\n  client_producer explain greeting")]
-    Explain { key: String },
+    Explain {
+        /// The key
+        key: String,
+    },
     /// Show the cluster at a glance
-    #[command(after_help = "Example:\n  client_producer status\n  client_producer status --node 127.0.0.1:2003")]
+    #[command(
+        after_help = "Example:\n  client_producer status\n  client_producer status --node 127.0.0.1:2003"
+    )]
     Status,
     /// Say what a change waits for
     #[command(after_help = "Example:\n  client_producer why")]
     Why,
     /// Type commands at a prompt
-    #[command(after_help = "Example:\n  client_producer shell\n  echo 'get greeting' | client_producer shell\n\n\
-        Also understood: put KEY CONTEXT VALUE, get KEY LEVEL, insert|update KEY VALUE LEVEL, levels as words or numbers.")]
+    #[command(
+        after_help = "Example:\n  client_producer shell\n  echo 'get greeting' | client_producer shell\n\n\
+        Also understood: put KEY CONTEXT VALUE, get KEY LEVEL, insert|update KEY VALUE LEVEL, levels as words or numbers."
+    )]
     Shell,
     /// Measure throughput and latency; with --check prove that nothing acknowledged is lost
-    #[command(after_help = "Example:\n  client_producer bench --seconds 30 --connections 8 --in-flight 32\n  client_producer bench --check --seconds 0    # until Ctrl-C, under whatever you do to the cluster")]
+    #[command(
+        after_help = "Example:\n  client_producer bench --seconds 30 --connections 8 --in-flight 32\n  client_producer bench --check --seconds 0    # until Ctrl-C, under whatever you do to the cluster"
+    )]
     Bench(BenchOptions),
     /// Accept that data which nodes lost with their memory is gone
     #[command(after_help = "Example:\n  client_producer accept-loss\n  client_producer accept-loss node-2")]
     AcceptLoss {
         /// Only this node [default: all]
-        node: Option<NodeName>,
+        #[arg(value_name = "NODE")]
+        of: Option<NodeName>,
     },
 }
 
@@ -270,7 +308,10 @@ pub enum Planned {
         weight: Option<u32>,
     },
     /// A node leaves
-    Remove { name: NodeName },
+    Remove {
+        /// Which, as in node-2
+        name: NodeName,
+    },
     /// Another mode, which --mode names
     Migrate,
 }
@@ -329,7 +370,23 @@ mod tests {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let example = format!("client_producer {}", command.get_name());
             let piped = format!("client_producer {}\n", command.get_name());
-            assert!(help.contains(&example) || help.contains(&piped), "{} shows no example", command.get_name());
+            assert!(
+                help.contains(&example) || help.contains(&piped),
+                "{} shows no example",
+                command.get_name()
+            );
+        }
+    }
+
+    #[test]
+    fn what_every_command_has_hides_nothing_of_its_own() {
+        let cli = Cli::command();
+        let common: Vec<_> =
+            cli.get_arguments().filter(|a| a.is_global_set()).map(|a| a.get_id().clone()).collect();
+        assert!(common.len() > 5);
+        for command in cli.get_subcommands() {
+            let own = command.get_arguments().map(clap::Arg::get_id);
+            assert_eq!(own.filter(|id| common.contains(id)).count(), 0, "{}", command.get_name());
         }
     }
 

@@ -41,7 +41,8 @@ impl Membership for InConsul {
         let query = Query { consistent: true, index: after, wait };
         let seen = self.client.get_with(&self.keys.ring(), &query).map_err(failed)?;
         let ring = seen.value.map(|entry| Ring::from_json(&entry.value)).transpose();
-        let ring = ring.map_err(|e| MembershipError::Unusable(format!("{} in Consul: {e}", self.keys.ring())))?;
+        let ring =
+            ring.map_err(|e| MembershipError::Unusable(format!("{} in Consul: {e}", self.keys.ring())))?;
         // An index that went backwards says nothing any more.
         let index = if seen.index < after { 0 } else { seen.index.max(1) };
         Ok(Seen { index, value: ring.map(Arc::new) })
@@ -65,7 +66,8 @@ impl Membership for InConsul {
     }
 
     fn outcomes(&self) -> Result<Vec<Outcome>, MembershipError> {
-        let entries = self.client.list_with(&self.keys.results(), &Query::consistent()).map_err(failed)?.value;
+        let entries =
+            self.client.list_with(&self.keys.results(), &Query::consistent()).map_err(failed)?.value;
         // What others wrote there is none of ours.
         Ok(entries.iter().filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use ringkv_client::commands::bench::{self, Bench};
-use ringkv_client::commands::change::{Change, Wish, change};
+use ringkv_client::commands::change::{Change, Wish, change, lowest_free};
 use ringkv_client::commands::dump::{Dump, dump};
 use ringkv_client::commands::load::{Load, load};
 use ringkv_client::commands::plan::{Newcomer, plan};
@@ -15,11 +15,13 @@ use ringkv_client::commands::records::{self, Verb, Write};
 use ringkv_client::commands::{Console, Failure, Outcome, shell, status, why};
 use ringkv_client::{Client, Scope};
 use ringkv_common::name::NodeName;
-use ringkv_common::ring::{Kind, Ring};
+use ringkv_common::ring::Kind;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::access::{Access, Needs, quorum};
-use super::cli::{self, BenchOptions, ChangeOptions, Cli, Command, Common, Planned, ProducerOptions, ValueOptions};
+use super::cli::{
+    self, BenchOptions, ChangeOptions, Cli, Command, Common, Planned, ProducerOptions, ValueOptions,
+};
 
 /// Runs what was typed.
 pub fn run(cli: Cli, console: &mut Console) -> Outcome {
@@ -29,7 +31,9 @@ pub fn run(cli: Cli, console: &mut Console) -> Outcome {
         Some(_) => Needs::Any,
     };
     if command.is_some() && producer != ProducerOptions::default() {
-        return Err(Failure::usage("--count, --prefix and --value-size belong to the producer: leave out the command"));
+        return Err(Failure::usage(
+            "--count, --prefix and --value-size belong to the producer: leave out the command",
+        ));
     }
     let mut access = Access::open(&common, needs, console)?;
     // These say themselves what --mode means to them.
@@ -64,12 +68,12 @@ fn execute(command: Command, common: &Common, access: &mut Access, console: &mut
         Command::Delete { key, context } => records::delete(client, console, &key, context),
         Command::GetAll { of, owned, limit } => get_all(access, console, of, owned, limit),
         Command::Search { key } => records::search(client, console, &key),
-        Command::ShowAll { node } => {
+        Command::ShowAll { of } => {
             access.ring()?;
-            records::show_all(&mut access.client, console, node)
+            records::show_all(&mut access.client, console, of)
         }
         Command::Explain { key } => records::explain(client, console, &key),
-        Command::AcceptLoss { node } => records::accept_loss(client, console, node),
+        Command::AcceptLoss { of } => records::accept_loss(client, console, of),
         Command::Status => {
             let membership = access.membership.as_ref().map(|m| m as _);
             status::status(&mut access.client, console, membership)
@@ -84,7 +88,8 @@ fn execute(command: Command, common: &Common, access: &mut Access, console: &mut
         }
         Command::RemoveNode { name, change } => changed(access, console, Wish::Remove(name), &change),
         Command::Migrate { change } => {
-            let mode = common.mode.ok_or_else(|| Failure::usage("say which: migrate --mode consistent|hrw"))?;
+            let mode =
+                common.mode.ok_or_else(|| Failure::usage("say which: migrate --mode consistent|hrw"))?;
             changed(access, console, Wish::Migrate(mode), &change)
         }
         Command::Plan(planned) => planned_change(planned, common, access, console),
@@ -93,7 +98,13 @@ fn execute(command: Command, common: &Common, access: &mut Access, console: &mut
     }
 }
 
-fn write(client: &mut Client, console: &mut Console, verb: Verb, key: String, value: ValueOptions) -> Outcome {
+fn write(
+    client: &mut Client,
+    console: &mut Console,
+    verb: Verb,
+    key: String,
+    value: ValueOptions,
+) -> Outcome {
     let ValueOptions { value, json_value, file, context } = value;
     let value = records::value(value.as_deref(), json_value, file.as_deref())?;
     records::write(client, console, Write { verb, key, value, context })
@@ -121,13 +132,16 @@ fn add(name: Option<&str>, newcomer: Newcomer) -> Result<Wish, Failure> {
     match name {
         None => Ok(Wish::Add { node: None, newcomer }),
         Some(name) if !name.contains(':') => {
-            let node = name.parse().map_err(|e: ringkv_common::name::NameError| Failure::usage(e.to_string()))?;
+            let node =
+                name.parse().map_err(|e: ringkv_common::name::NameError| Failure::usage(e.to_string()))?;
             Ok(Wish::Add { node: Some(node), newcomer })
         }
         Some(address) if newcomer.zone.is_none() && newcomer.weight.is_none() => {
             Ok(Wish::AddRunning(address.to_owned()))
         }
-        Some(_) => Err(Failure::usage("a node that runs has its zone and weight already: leave out --zone and --weight")),
+        Some(_) => Err(Failure::usage(
+            "a node that runs has its zone and weight already: leave out --zone and --weight",
+        )),
     }
 }
 
@@ -148,16 +162,12 @@ fn planned_change(planned: Planned, common: &Common, access: &mut Access, consol
         }
         Planned::Remove { name } => Kind::Remove { node: name },
         Planned::Migrate => {
-            let mode = common.mode.ok_or_else(|| Failure::usage("say which: plan migrate --mode consistent|hrw"))?;
+            let mode =
+                common.mode.ok_or_else(|| Failure::usage("say which: plan migrate --mode consistent|hrw"))?;
             Kind::Migrate { mode }
         }
     };
     plan(&mut access.client, console, &ring, kind, &newcomer)
-}
-
-fn lowest_free(ring: &Ring) -> NodeName {
-    let free = |n: &NodeName| ring.node_named(*n).is_none();
-    (0..=u16::MAX).map(NodeName).find(free).expect("a ring has far fewer nodes than there are numbers")
 }
 
 fn measured(options: BenchOptions, access: &mut Access, console: &mut Console) -> Outcome {
@@ -202,7 +212,11 @@ fn prompt(access: &mut Access, common: &Common, console: &mut Console) -> Outcom
             return Err(Failure::usage("--node, --consul and --cluster are given when the shell is started"));
         }
         let wanted = quorum(&here);
-        access.client.set_quorum(if wanted == ringkv_client::Quorum::Default { quorum(common) } else { wanted });
+        access.client.set_quorum(if wanted == ringkv_client::Quorum::Default {
+            quorum(common)
+        } else {
+            wanted
+        });
         let outcome = execute(command, &here, access, &mut console.for_one(here.json));
         console.flush()?;
         outcome

@@ -84,7 +84,9 @@ impl Client {
         let bytes = op.bytes();
         self.bytes += bytes;
         let flight = Flight {
-            deadline: now + self.options.timeout.max(attempt + MARGIN),
+            // An operation with patience of its own has it, though the client's be shorter.
+            deadline: now
+                + self.options.timeout.max(op.timeout_ms.map_or(Duration::ZERO, |_| attempt + MARGIN)),
             op,
             target,
             purpose,

@@ -57,6 +57,7 @@ struct Counts {
     done: AtomicU64,
     failed: AtomicU64,
     wrong: AtomicU64,
+    ended: AtomicBool,
 }
 
 /// What one worker measured.
@@ -68,6 +69,8 @@ struct Measured {
     indeterminate: u64,
     wrong: Vec<String>,
     checked: u64,
+    /// How long it put load on the cluster.
+    seconds: f64,
 }
 
 /// Runs it; `stop` ends it early.
@@ -106,9 +109,8 @@ pub fn bench(
             }
         }
     });
-    let seconds = began.elapsed().as_secs_f64();
     let all: Vec<Measured> = all.into_iter().collect::<Result<_, _>>()?;
-    let summary = Summary::of(bench, &all, seconds);
+    let summary = Summary::of(bench, &all);
     console.either(&summary, || summary.text(&all))?;
     summary.verdict(bench, &all)
 }
@@ -123,10 +125,12 @@ fn connect(access: &Access, options: Options) -> Result<Client, Error> {
 /// One line a second to standard error.
 fn tell(console: &Console, counts: &Counts, told: &mut (Instant, u64), began: Instant) {
     let since = told.0.elapsed();
-    if since < Duration::from_secs(1) {
+    let done = counts.done.load(Ordering::Relaxed);
+    // Nothing is counted while everything is read once more at the end.
+    if since < Duration::from_secs(1) || (done == told.1 && done > 0 && counts.ended.load(Ordering::Relaxed))
+    {
         return;
     }
-    let done = counts.done.load(Ordering::Relaxed);
     let rate = (done - told.1) as f64 / since.as_secs_f64();
     let (failed, wrong) = (counts.failed.load(Ordering::Relaxed), counts.wrong.load(Ordering::Relaxed));
     console.say(&format!(
@@ -159,6 +163,7 @@ impl Worker<'_> {
         let keys = (bench.keys / bench.connections as u64).max(bench.in_flight as u64 * 2);
         let mut ledger = Ledger::new(keys);
         let mut measured = Measured::new();
+        let began = Instant::now();
         let mut under_way: std::collections::HashMap<Ticket, Asked> = std::collections::HashMap::new();
         let mut chance = Chance::new();
         let pad = "x".repeat(bench.value_size);
@@ -183,6 +188,8 @@ impl Worker<'_> {
                 self.take(completion, &mut under_way, &mut ledger, &mut measured);
             }
         }
+        self.counts.ended.store(true, Ordering::Relaxed);
+        measured.seconds = began.elapsed().as_secs_f64();
         if bench.check {
             self.read_all(client, &mut ledger, &mut measured)?;
         }
@@ -309,6 +316,7 @@ impl Measured {
             indeterminate: 0,
             wrong: Vec::new(),
             checked: 0,
+            seconds: 0.0,
         }
     }
 
@@ -351,7 +359,8 @@ struct Summary {
 }
 
 impl Summary {
-    fn of(bench: &Bench, all: &[Measured], seconds: f64) -> Summary {
+    fn of(bench: &Bench, all: &[Measured]) -> Summary {
+        let seconds = all.iter().map(|m| m.seconds).fold(1e-9, f64::max);
         let merged = |of: fn(&Measured) -> &Histogram<u64>| {
             let mut sum = Measured::new().puts;
             // All have the same bounds.

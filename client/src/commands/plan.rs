@@ -33,7 +33,8 @@ struct Plan {
     moving: u32,
     /// Copies of partitions that cross the network.
     copies: u32,
-    minimum_copies: f64,
+    /// The fewest that give every node its fair share; says nothing where the mode changes.
+    minimum_copies: Option<f64>,
     keys_estimated: u64,
     bytes_estimated: u64,
     /// The fullest node's load over its share.
@@ -119,6 +120,7 @@ impl Plan {
         let before = assess(&members(next, kind.joins()), None, &next.owners);
         let after = assess(&members(next, kind.leaves()), Some(&next.owners), target);
         let (keys, bytes) = estimate(next, &before, stored);
+        let strategy_then = if let Kind::Migrate { mode } = kind { mode } else { ring.strategy };
         let count = |node: usize, gains: bool| {
             let gained = |p: &u32| {
                 let has = |t: &ringkv_common::placement::Table| {
@@ -142,7 +144,7 @@ impl Plan {
             partitions: next.partitions,
             moving: (0..next.partitions).filter(|p| next.moves(*p)).count() as u32,
             copies: after.moved,
-            minimum_copies: after.minimum,
+            minimum_copies: (next.strategy == strategy_then).then_some(after.minimum),
             keys_estimated: keys,
             bytes_estimated: bytes,
             fullest_before: before.fullest(),
@@ -164,15 +166,15 @@ impl Plan {
         };
         let rows: Vec<Vec<String>> = self.nodes.iter().map(row).collect();
         format!(
-            "{} on the ring of epoch {} would change the owners of {} of {} partitions: {} cross the network \
-             (at least {:.0} must).\nThat is about {} with {}, an estimate from what each node stores now.\n\
+            "{} on the ring of epoch {} would change the owners of {} of {} partitions: {} cross the network\
+             {}.\nThat is about {} with {}, an estimate from what each node stores now.\n\
              The fullest node has {:.3} of its fair share now and {:.3} then. Nothing was changed.\n\n{}",
             self.change,
             self.epoch,
             number(u64::from(self.moving)),
             number(u64::from(self.partitions)),
             count(u64::from(self.copies), "copy").replace("copys", "copies"),
-            self.minimum_copies.ceil(),
+            self.minimum_copies.map_or(String::new(), |m| format!(" (fair shares need {m:.1})")),
             count(self.keys_estimated, "record"),
             bytes(self.bytes_estimated),
             self.fullest_before,

@@ -196,12 +196,13 @@ struct Found {
     replicas: Vec<Replica>,
 }
 
+// Flattening would lose the texts of values, so the versions are named again.
 #[derive(Deserialize)]
 struct Replica {
     node: NodeName,
     error: Option<String>,
-    #[serde(flatten)]
-    stored: Stored,
+    #[serde(default)]
+    versions: Vec<Version>,
 }
 
 #[derive(Default, Deserialize)]
@@ -280,10 +281,10 @@ pub fn search(client: &mut Client, console: &mut Console, key: &str) -> Outcome 
         let name = replica.node.to_string();
         match &replica.error {
             Some(why) => rows.push(vec![name, String::new(), String::new(), format!("no answer: {why}")]),
-            None if replica.stored.versions.is_empty() => {
+            None if replica.versions.is_empty() => {
                 rows.push(vec![name, String::new(), String::new(), "(nothing)".to_owned()]);
             }
-            None => rows.extend(replica.stored.versions.iter().map(|v| v.row(&name))),
+            None => rows.extend(replica.versions.iter().map(|v| v.row(&name))),
         }
     }
     console.line(table(&["replica", "written by", "at", "value"], &[], &rows).trim_end())

@@ -106,6 +106,15 @@ fn line(ring: &Ring, name: NodeName, status: Result<Status, Error>, health: Opti
     }
 }
 
+/// A result for people; most messages name the change themselves.
+fn told(last: &ringkv_common::ring::Outcome) -> String {
+    if last.message.starts_with(&last.op) {
+        last.message.clone()
+    } else {
+        format!("{}: {}", last.op, last.message)
+    }
+}
+
 fn text(g: &Glance) -> String {
     let chosen = if g.chosen { "chosen" } else { "not chosen yet" };
     let balance = g.balance.map_or_else(|| "off".to_owned(), |b| format!("{b} %"));
@@ -121,7 +130,7 @@ fn text(g: &Glance) -> String {
         (Some(change), _) => {
             text += &format!("change in progress: {change} (`client_producer why` says what it waits for)\n")
         }
-        (None, Some(last)) => text += &format!("last change: {}: {}\n", last.op, last.message),
+        (None, Some(last)) => text += &format!("last change: {}\n", told(last)),
         (None, None) => {}
     }
     let most = g.nodes.iter().map(|n| n.keys).max().unwrap_or(0).max(1) as f64;

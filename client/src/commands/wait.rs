@@ -95,7 +95,7 @@ pub fn for_nodes(
         }
         let complaints: Vec<String> = missing.iter().filter_map(|n| complaint(*n, &health)).collect();
         if Instant::now() >= end {
-            console.say(&format!("going on without {}", complaints.join(", ")));
+            console.say(&format!("going on, although {}", complaints.join(", ")));
             return Ok(missing);
         }
         if !std::mem::replace(&mut said, true) {

@@ -4,6 +4,8 @@
 //! written by the same code as the real node's replies.
 #![allow(clippy::unwrap_used, dead_code)]
 
+pub mod membership;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -52,7 +54,8 @@ struct Shared {
 
 struct NodeState {
     name: NodeName,
-    tricks: Mutex<Vec<Trick>>,
+    /// Tricks, each with the number of requests that are let pass before it.
+    tricks: Mutex<Vec<(usize, Trick)>>,
     heard: Mutex<Vec<String>>,
     /// The ring it goes by, where that is not the cluster's.
     ring: Mutex<Option<Arc<Ring>>>,
@@ -130,7 +133,17 @@ impl FakeCluster {
     }
 
     pub fn play(&self, n: usize, trick: Trick) {
-        self.nodes[n].state.tricks.lock().unwrap().push(trick);
+        self.play_after(n, 0, trick);
+    }
+
+    /// Plays a trick after so many requests.
+    pub fn play_after(&self, n: usize, requests: usize, trick: Trick) {
+        self.nodes[n].state.tricks.lock().unwrap().push((requests, trick));
+    }
+
+    /// Somebody who takes keys away behind everybody's back.
+    pub fn thief(&self) -> Thief {
+        Thief(self.shared.clone())
     }
 
     /// What a node was asked, as JSON, in order.
@@ -162,9 +175,8 @@ impl FakeCluster {
         shared.data.remove(&Key::new(key).unwrap());
     }
 
-    /// Takes a key away behind everybody's back.
     pub fn forget(&self, key: &str) {
-        self.shared.lock().unwrap().data.remove(&Key::new(key).unwrap());
+        self.thief().forget(key);
     }
 
     pub fn len(&self) -> usize {
@@ -178,6 +190,14 @@ impl FakeCluster {
     /// How often data was changed: a repeated request changes it once.
     pub fn writes(&self) -> u64 {
         self.shared.lock().unwrap().writes
+    }
+}
+
+pub struct Thief(Arc<Mutex<Shared>>);
+
+impl Thief {
+    pub fn forget(&self, key: &str) {
+        self.0.lock().unwrap().data.remove(&Key::new(key).unwrap());
     }
 }
 
@@ -262,8 +282,13 @@ fn serve(socket: &zmq::Socket, state: &NodeState, shared: &Mutex<Shared>) {
 
 fn next_trick(state: &NodeState) -> Option<Trick> {
     let mut tricks = state.tricks.lock().unwrap();
-    let trick = *tricks.first()?;
-    let left = match &mut tricks[0] {
+    let (wait, trick) = tricks.first_mut()?;
+    if *wait > 0 {
+        *wait -= 1;
+        return None;
+    }
+    let now = *trick;
+    let left = match trick {
         Trick::Silent(n) | Trick::Refuse(n, _) | Trick::Doubt(n) | Trick::Late(n) => {
             *n -= 1;
             *n
@@ -272,7 +297,7 @@ fn next_trick(state: &NodeState) -> Option<Trick> {
     if left == 0 {
         tricks.remove(0);
     }
-    Some(trick)
+    Some(now)
 }
 
 /// The reply, or none where the node keeps silent.

@@ -58,9 +58,9 @@ impl Sample {
         }
         let records = cluster_records(client);
         let ring = client.ring().cloned().ok_or(Error::NoRing)?;
-        let whole = records.is_some_and(|n| n <= wanted);
+        let few = records.is_some_and(|n| n <= wanted);
         let mut keys = Vec::new();
-        if whole {
+        if few {
             for record in client.get_all(Scope::Cluster, None, 1000) {
                 keys.push(record?.key);
             }
@@ -72,6 +72,7 @@ impl Sample {
             keys.sort();
             keys.dedup();
         }
+        let whole = records == Some(keys.len() as u64);
         Ok(Sample { records, keys, whole })
     }
 

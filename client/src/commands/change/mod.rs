@@ -17,8 +17,8 @@ use ringkv_common::ring::{Kind, Outcome as Answer, Verdict};
 use serde::Serialize;
 
 use self::audit::{Audit, Sample};
-pub use self::place::Refused;
 use self::place::{Placed, place};
+pub use self::place::{Refused, lowest_free};
 use super::plan::Newcomer;
 use super::table::count;
 use super::{Console, Failure, Outcome};

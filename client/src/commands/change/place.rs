@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ringkv_common::name::NodeName;
-use ringkv_common::ring::orchestrator::{MODE, Signal};
+use ringkv_common::ring::orchestrator::MODE;
 use ringkv_common::ring::{Kind, Outcome as Answer, Ring, SignalId, plan};
 use serde_json::json;
 
@@ -128,15 +128,17 @@ fn attempt_once(membership: &dyn Membership, wish: &Settled) -> Result<Result<Pl
     let ring = membership.ring(0, Duration::ZERO)?.value;
     let ring = ring.ok_or_else(|| Failure::failed(format!("there is no ring at {}", membership.place())))?;
     let signals = membership.signals()?;
-    let (name, kind, value) = signal(wish, &ring, &signals.value);
+    let (name, kind, value) = signal(wish, &ring);
     if let Some(running) = &ring.change {
         return Ok(Err(Refused::ChangeRuns(format!("{}, phase {}", running.kind, running.phase))));
     }
     if let Some(done) = needless(&ring, kind) {
         return Ok(Ok(Placed::Needless(done)));
     }
-    if let Some(other) = signals.value.iter().find(|s| s.id.name == name) {
-        return Ok(Err(Refused::SignalStands(name, other.text())));
+    // Whoever takes any number lets others go first: theirs may be the same.
+    let any = matches!(wish, Settled::Add(None, _));
+    if let Some(other) = signals.value.iter().find(|s| any || s.id.name == name) {
+        return Ok(Err(Refused::SignalStands(other.id.name.clone(), other.text())));
     }
     possible(&ring, kind)?;
     if !membership.create_signal(&name, &value)? {
@@ -149,10 +151,10 @@ fn attempt_once(membership: &dyn Membership, wish: &Settled) -> Result<Result<Pl
 }
 
 /// The signal's name, what it asks for, and its text.
-fn signal(wish: &Settled, ring: &Ring, signals: &[Signal]) -> (String, Kind, String) {
+fn signal(wish: &Settled, ring: &Ring) -> (String, Kind, String) {
     match wish {
         Settled::Add(node, newcomer) => {
-            let node = node.unwrap_or_else(|| lowest_free(ring, signals));
+            let node = node.unwrap_or_else(|| lowest_free(ring));
             let mut object = serde_json::Map::new();
             newcomer.zone.iter().for_each(|zone| drop(object.insert("zone".into(), json!(zone))));
             newcomer.weight.iter().for_each(|weight| drop(object.insert("weight".into(), json!(weight))));
@@ -170,14 +172,10 @@ fn signal(wish: &Settled, ring: &Ring, signals: &[Signal]) -> (String, Kind, Str
     }
 }
 
-/// The lowest number that neither a node nor a signal has.
-fn lowest_free(ring: &Ring, signals: &[Signal]) -> NodeName {
-    let taken =
-        |n: &NodeName| ring.node_named(*n).is_some() || signals.iter().any(|s| s.id.name == n.to_string());
-    (0..=u16::MAX)
-        .map(NodeName)
-        .find(|n| !taken(n))
-        .expect("a ring has far fewer nodes than there are numbers")
+/// The name of the lowest number that no node has.
+pub fn lowest_free(ring: &Ring) -> NodeName {
+    let free = |n: &NodeName| ring.node_named(*n).is_none();
+    (0..=u16::MAX).map(NodeName).find(free).expect("a ring has far fewer nodes than there are numbers")
 }
 
 fn needless(ring: &Ring, kind: Kind) -> Option<String> {

@@ -51,8 +51,8 @@ pub(super) fn watch(
                 let reports = reports(client, &ring);
                 view.show(&ring, &reports, ours);
             }
-            Some(running) => view.wait(&format!("{}, phase {}, comes first", running.kind, running.phase)),
-            None => view.wait("a launcher takes up the signal"),
+            Some(running) => view.wait(&format!("{} to end, it is in phase {}", running.kind, running.phase)),
+            None => view.wait("a launcher to take up the signal"),
         }
         if view.idle() > patience {
             view.end();
@@ -94,7 +94,9 @@ fn give_up(
 struct View<'a, 'b> {
     console: &'a Console<'b>,
     bar: Option<ProgressBar>,
-    said: String,
+    /// What is waited for before the change begins, and whether that was said.
+    awaited: String,
+    said: bool,
     phase: Option<Phase>,
     /// A sum that grows with every bit of progress, and when it last did.
     progress: (u64, Instant),
@@ -102,7 +104,14 @@ struct View<'a, 'b> {
 
 impl<'a, 'b> View<'a, 'b> {
     fn new(console: &'a Console<'b>) -> View<'a, 'b> {
-        View { console, bar: None, said: String::new(), phase: None, progress: (0, Instant::now()) }
+        View {
+            console,
+            bar: None,
+            awaited: String::new(),
+            said: false,
+            phase: None,
+            progress: (0, Instant::now()),
+        }
     }
 
     /// How long nothing went on.
@@ -111,10 +120,14 @@ impl<'a, 'b> View<'a, 'b> {
     }
 
     fn wait(&mut self, what: &str) {
-        if self.said != what {
-            self.said = what.to_owned();
+        if self.awaited != what {
+            self.awaited = what.to_owned();
+            self.said = false;
             self.progress.1 = Instant::now();
-            self.console.say(&format!("waiting: {what}"));
+        }
+        // What is over in a moment needs no words.
+        if self.progress.1.elapsed() > Duration::from_secs(1) && !std::mem::replace(&mut self.said, true) {
+            self.console.say(&format!("waiting for {what}"));
         }
     }
 
