@@ -30,8 +30,8 @@ const GREET_MS: u64 = 200;
 /// What a node knows of its membership.
 #[derive(Debug, Default)]
 pub struct Membership {
-    /// Consul was seen without a ring, or with one that does not list this node: it was empty when it joined.
-    was_outside: bool,
+    /// Consul was seen without a ring: if the first one comes, there was nothing that could be lost.
+    saw_no_ring: bool,
     /// Which partitions hold records here, by partition; empty without a ring.
     data: Vec<bool>,
     /// Partitions whose data went with this node's memory.
@@ -48,7 +48,7 @@ pub struct Membership {
 
 impl Membership {
     pub(super) fn saw_no_ring(&mut self) {
-        self.was_outside = true;
+        self.saw_no_ring = true;
     }
 
     pub(super) fn wake_at(&self) -> Option<u64> {
@@ -101,15 +101,9 @@ impl Node {
             return;
         }
         let was_in = self.me.is_some();
-        let first = self.ring.is_none();
-        self.me = ring.index_of(self.id.name);
         self.membership.data.resize(ring.partitions as usize, false);
-        if first && self.me.is_some() && !self.membership.was_outside {
-            self.membership.lost = lost_with_memory(&ring, self.me);
-        }
-        if first && self.me.is_none() {
-            self.membership.was_outside = true;
-        }
+        self.note_losses(&ring);
+        self.me = ring.index_of(self.id.name);
         if was_in && self.me.is_none() {
             self.membership.leave_at_us = Some(self.now.after_ms(FORWARD_AFTER_REMOVAL_MS));
         } else if self.me.is_some() {
@@ -119,6 +113,22 @@ impl Node {
         self.out.push(Effect::Adopted(ring.clone()));
         self.restart_requests(&ring);
         self.begin_transfers(&ring);
+    }
+
+    /// A partition that this node alone owns under the new ring, and that it neither owned before nor has received
+    /// as a whole, went with the memory of an earlier life. At the founding nothing was there to be lost.
+    fn note_losses(&mut self, ring: &Ring) {
+        let owned = |ring: &Ring, p: u32| {
+            ring.index_of(self.id.name).is_some_and(|me| ring.owners.owners(p).contains(&me))
+        };
+        let before = self.ring.as_deref();
+        let founding = before.is_none() && ring.epoch == 1 && self.membership.saw_no_ring;
+        let has = |p: u32| founding || before.is_some_and(|b| owned(b, p)) || self.transfers.has(p);
+        let alone = |p: u32| owned(ring, p) && ring.owners.owners(p).len() == 1;
+        let news: Vec<u32> = (0..ring.partitions).filter(|p| alone(*p) && !has(*p)).collect();
+        // What it owns no more somebody else has, or says that it is lost.
+        let kept: Vec<u32> = self.membership.lost.iter().copied().filter(|p| owned(ring, *p)).collect();
+        self.membership.lost = kept.into_iter().chain(news).collect();
     }
 
     pub(super) fn on_ring_text(&mut self, text: &str) {
@@ -165,8 +175,15 @@ impl Node {
     /// Why this node does not serve a partition that the ring says it reads for, if so.
     pub(super) fn not_serving(&self, partition: u32) -> Option<String> {
         let ring = self.ring.as_ref()?;
-        let change = ring.change.as_ref().filter(|c| c.phase == Phase::Switch)?;
+        let change = ring.change.as_ref()?;
         let me = self.me?;
+        if change.phase != Phase::Switch {
+            // The receiver may have what was lost here, and soon decides: until then a write might supersede nothing.
+            let undecided = self.membership.is_lost(partition) && ring.moves(partition);
+            return undecided.then(|| {
+                format!("{} lost partition {partition} while it moves, try again soon", self.id.name)
+            });
+        }
         let gained =
             change.target.owners(partition).contains(&me) && !ring.owners.owners(partition).contains(&me);
         (gained && !self.transfers.has(partition)).then(|| {

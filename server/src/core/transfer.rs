@@ -349,7 +349,8 @@ impl Node {
         // While the partition moves a hand-over would reach one row of owners only: it is offered again.
         let open = self.transfers.handovers.len() < HANDOVERS_MAX
             && !self.transfers.handovers.contains_key(&partition);
-        if owner && open && !ring.moves(partition) {
+        // What a former owner still has may be older than what was lost: it waits until the loss is accepted.
+        if owner && open && !ring.moves(partition) && !self.membership.is_lost(partition) {
             self.pull(Pull::new(partition, from, Purpose::Handover, true, None));
         }
     }
