@@ -3,7 +3,7 @@
 //! Whatever takes time puts a [`Happening`] into the queue; the loop takes the earliest, and that may put in more.
 //! Nothing else moves, so a seed decides everything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ringkv_common::message::peer::Frame;
@@ -166,8 +166,8 @@ pub struct Cluster {
     pub newest: Option<Arc<Ring>>,
     /// Nodes killed while a partition that moves had its data in two places.
     pub(crate) wounded: Vec<NodeName>,
-    /// Whether any node was ever killed.
-    pub(crate) killed_any: bool,
+    /// Partitions whose only holder was killed, and no operator has accepted that.
+    pub lost: BTreeSet<u32>,
     /// Where the next change is hit.
     pub trap: Option<Trap>,
     /// Replies that were errors or did not come, by what they were.
@@ -205,7 +205,7 @@ impl Cluster {
             history: History::default(),
             newest: None,
             wounded: Vec::new(),
-            killed_any: false,
+            lost: BTreeSet::new(),
             trap: None,
             failures: BTreeMap::new(),
             operations: 0,
@@ -437,12 +437,12 @@ impl Cluster {
         self.owed.iter().filter(|(_, at)| lives(at)).map(|(ask, (node, _))| (*ask, *node)).collect()
     }
 
-    /// Whether all nodes of the newest ring run and go by it.
+    /// Whether all nodes of the newest ring run, and all that run go by it.
     pub fn everybody_has_the_newest_ring(&mut self) -> bool {
         let Some(ring) = self.newest.clone() else { return false };
         let goes_by = |n: NodeName| {
             self.processes.get(&n).and_then(|p| p.node.ring()).is_some_and(|r| r.epoch == ring.epoch)
         };
-        ring.nodes.iter().all(|n| goes_by(n.name))
+        ring.nodes.iter().map(|n| n.name).chain(self.running()).all(goes_by)
     }
 }

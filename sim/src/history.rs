@@ -198,6 +198,15 @@ impl History {
         }
     }
 
+    /// Another node turned out to have these keys whole.
+    pub fn saved(&mut self, held: impl Fn(&Key) -> bool) {
+        for (text, state) in self.keys.iter_mut().filter(|(_, s)| s.lost && !s.accepted) {
+            if Key::new(text).is_ok_and(|key| held(&key)) {
+                state.lost = false;
+            }
+        }
+    }
+
     /// The operator accepted what was lost.
     pub fn accept_loss(&mut self) {
         for (text, state) in self.keys.iter_mut().filter(|(_, s)| s.lost) {

@@ -255,6 +255,7 @@ impl Cluster {
         self.trace.add(self.now_us, "write", &[u8::from(won), ring.epoch as u8]);
         if won {
             if self.newest.as_ref().is_none_or(|n| n.epoch < ring.epoch) {
+                self.note_new_ring(&ring);
                 if ring.change.is_none() {
                     self.wounded.clear();
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::{Frame, Message};
 use ringkv_common::name::NodeName;
-use ringkv_common::ring::{Phase, Ring};
+use ringkv_common::ring::{Phase, Ring, Verdict};
 use ringkv_server::core::{Effect, Event, Status};
 use ringkv_server::store::{Memory, Storage};
 
@@ -52,7 +52,6 @@ impl Cluster {
         self.trace.add(self.now_us, "kill", &name.0.to_le_bytes());
         self.trace.say(self.now_us, || format!("{name} is killed"));
         self.disconnect(name);
-        self.killed_any = true;
         self.note_loss(name);
     }
 
@@ -99,7 +98,35 @@ impl Cluster {
             let both = row.iter().chain(target).all(|i| wounded.contains(&ring.node(*i).name));
             both && (row.contains(&me) || target.contains(&me))
         };
-        self.history.killed_holder_of(|key: &Key| lost(key.partition(ring.partitions)));
+        let partitions: Vec<u32> = (0..ring.partitions).filter(|p| lost(*p)).collect();
+        self.history.killed_holder_of(|key: &Key| partitions.contains(&key.partition(ring.partitions)));
+        self.lost.extend(partitions);
+    }
+
+    /// What a new ring says about losses: a receiver that has all saves what its giver lost. One that died after its
+    /// last word, and before the change ended, owns what it does not have; the former owner still has it, but cannot
+    /// know whether the dead one took writes since, so it counts as lost until the operator accepts that.
+    pub(crate) fn note_new_ring(&mut self, ring: &Ring) {
+        let Some(before) = self.newest.clone() else { return };
+        let ended = ring.change.is_none();
+        if ring.owners.width() > 1 || ring.last.as_ref().is_some_and(|l| l.outcome == Verdict::Aborted) {
+            return;
+        }
+        let whole = |p: u32| {
+            let owner = ring.node(ring.readers(p)[0]).name;
+            self.status(owner).is_some_and(|s| s.epoch > 0 && s.report.verified >= s.report.incoming)
+        };
+        let moves: Vec<u32> = (0..ring.partitions)
+            .filter(|p| before.moves(*p) && (ended || ring.readers(*p) != ring.owners.owners(*p)))
+            .collect();
+        let (saved, gone): (Vec<u32>, Vec<u32>) = moves.into_iter().partition(|p| whole(*p));
+        let count = ring.partitions;
+        self.history.saved(|key: &Key| saved.contains(&key.partition(count)));
+        self.lost.retain(|p| !saved.contains(p));
+        if ended {
+            self.history.killed_holder_of(|key: &Key| gone.contains(&key.partition(count)));
+            self.lost.extend(gone);
+        }
     }
 
     /// Tells a node what happened to it and carries out what follows.

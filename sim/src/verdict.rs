@@ -57,25 +57,32 @@ impl Cluster {
 
     /// Reads all keys while losses are still to be said, then accepts them.
     fn say_lost(&mut self, wrong: &mut Vec<String>) {
-        let lost: Vec<NodeName> = self
-            .running()
-            .into_iter()
-            .filter(|n| self.status(*n).is_some_and(|s| s.lost_partitions > 0))
-            .collect();
-        if lost.is_empty() {
+        let said = self.said_lost();
+        for (node, partition) in said.iter().filter(|(_, p)| !self.lost.contains(p)) {
+            wrong.push(format!("{node} says that partition {partition} is lost, and another node had it"));
+        }
+        if said.is_empty() {
             return;
         }
-        if !self.killed_any {
-            wrong.push(format!("{lost:?} say that they lost something, and nobody was killed"));
-        }
         self.read_all();
-        for node in lost {
+        let nodes: BTreeSet<NodeName> = said.into_iter().map(|(node, _)| node).collect();
+        for node in nodes {
             self.ask_now(node, r#"{"op":"ACCEPT_LOSS"}"#);
-            if self.status(node).is_some_and(|s| s.lost_partitions > 0) {
-                wrong.push(format!("{node} still has lost partitions after ACCEPT_LOSS"));
-            }
         }
+        if !self.said_lost().is_empty() {
+            wrong.push(format!("after ACCEPT_LOSS there still are {:?}", self.said_lost()));
+        }
+        self.lost.clear();
         self.history.accept_loss();
+    }
+
+    /// What nodes say they lost with their memory, as STATUS shows it.
+    pub fn said_lost(&self) -> Vec<(NodeName, u32)> {
+        let of = |name: NodeName| {
+            let lost = self.status(name).map(|s| s.report.lost_partitions).unwrap_or_default();
+            lost.into_iter().map(move |p| (name, p))
+        };
+        self.running().into_iter().flat_map(of).collect()
     }
 
     /// Reads every key once.
