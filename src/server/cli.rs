@@ -16,7 +16,7 @@ const DEV_SIZE: u16 = 4;
 
 /// Starts the nodes of a ringkv cluster, watches over them, and carries out changes of the ring.
 #[derive(Clone, Debug, Default, Parser, Deserialize)]
-#[command(name = "server_consumer", version, max_term_width = 110, after_help = EXAMPLES)]
+#[command(name = "server_consumer", version, max_term_width = 110, args_override_self = true, after_help = EXAMPLES)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Options {
     /// Number of nodes to found the cluster with: sets `cluster_size` where it is unset, refuses where it differs

@@ -92,14 +92,13 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
         (None, _) => Vec::new(),
     };
     let joining: BTreeSet<NodeName> = places.iter().map(|p| p.node).collect();
+    if settings.join.is_some() && settings.nodes.is_none() {
+        settings.nodes = Some(joining.clone());
+    }
 
     let (words, word) = channel();
     listen_for(signals, words.clone())?;
-    let launches = match (&settings.nodes, joining.is_empty()) {
-        (Some(named), _) => Some(named.iter().copied().collect()),
-        (None, false) => Some(joining.iter().copied().collect()),
-        (None, true) => None,
-    };
+    let launches = settings.nodes.as_ref().map(|named| named.iter().copied().collect());
     let config = Config { founding: settings.founding.clone(), launches, seed: random as u64 };
     let wishes = words.clone();
     let wish = move |wish| drop(wishes.send(Word::Wish(wish)));

@@ -43,7 +43,7 @@ impl Ready {
         if ready {
             logs::say(&format!("ready: {there} of {all} nodes"));
         } else {
-            tracing::info!("{there} of {all} nodes");
+            tracing::info!("{there} of {all} nodes are healthy");
         }
     }
 }

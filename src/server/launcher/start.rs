@@ -39,7 +39,9 @@ pub fn look(client: &Client, settings: &Settings) -> anyhow::Result<Found> {
                 );
             }
             warn_of_mode(settings, ring);
-            ring.nodes.iter().filter(|n| settings.is_ours(n)).map(|n| n.name).collect()
+            // Who joins and names no node brings a new one, and leaves those that are there to their launchers.
+            let others = settings.join.is_some() && settings.nodes.is_none();
+            ring.nodes.iter().filter(|n| !others && settings.is_ours(n)).map(|n| n.name).collect()
         }
         None => settings.founders(size.unwrap_or(0)),
     };

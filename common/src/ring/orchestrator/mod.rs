@@ -256,6 +256,10 @@ impl Orchestrator {
             }
             Event::Size(size) => self.size = size,
             Event::Candidates(candidates) => {
+                if self.ring.is_none() {
+                    // A founding, or a restoration, waits for these.
+                    self.survey_due = 0;
+                }
                 self.candidates = candidates.into_iter().map(|c| (c.node.name, c)).collect();
                 self.read.candidates = true;
             }
