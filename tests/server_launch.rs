@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+
 use rustix::process::Signal;
 use serde_json::json;
 use support::{Consul, World, ask, pids_of, until};
@@ -144,5 +146,30 @@ fn a_file_says_all_that_options_say() {
     let ring = world.consul.json("ringkv/ring").unwrap();
     assert_eq!((ring["strategy"].as_str(), ring["chosen"].as_bool()), (Some("hrw"), Some(true)));
     assert_eq!(ring["nodes"][1]["client"], world.port(5));
+    launcher.terminate();
+}
+
+#[test]
+fn a_node_shows_its_health_and_state_over_http() {
+    let world = World::of_size(1);
+    let mut launcher = world.launch_ready(&[], 1);
+    let get = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", world.port(0) + 5_000)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse::<u16>().unwrap(), body.to_owned())
+    };
+    assert_eq!(get("/healthz"), (200, "ok\n".to_owned()));
+    let (code, ready) = get("/readyz");
+    let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+    assert_eq!((code, &ready["ready"], &ready["lost_partitions"]), (200, &json!(true), &json!([])));
+    let (_, state) = get("/state");
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    assert_eq!(Some(&state), world.status(0).as_ref(), "the very same as STATUS says");
+    let (code, metrics) = get("/metrics");
+    assert!(code == 200 && metrics.contains("\nringkv_epoch 1\n"), "{metrics}");
+    assert_eq!(get("/nothing").0, 404);
     launcher.terminate();
 }

@@ -1,5 +1,6 @@
 //! `--dev`: the embedded Consul agent, started where none answers.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,7 @@ impl Agent {
         let guard = Guard::take(port).map_err(|pid| {
             refused(format!("another launcher, pid {pid}, is starting an agent at {address}"))
         })?;
-        let folder = settings.data_dir.join("agent");
+        let folder = folder(settings);
         let program = std::env::current_exe().context("cannot tell which program this is")?;
         let mut command = Command::new(program);
         command.args(agent::arguments(address, &folder, settings.logs));
@@ -72,7 +73,7 @@ impl Agent {
     }
 
     fn adopt(port: u16, settings: &Settings) -> Option<Agent> {
-        let folder = settings.data_dir.join("agent");
+        let folder = folder(settings);
         let ours = |args: &[String]| {
             let folder = folder.to_string_lossy();
             args.get(1).is_some_and(|part| part == AGENT) && args.iter().any(|arg| *arg == folder)
@@ -100,4 +101,10 @@ impl Drop for Agent {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Where the agent keeps its state: in full, because it also tells whose agent it is.
+fn folder(settings: &Settings) -> PathBuf {
+    let folder = settings.data_dir.join("agent");
+    std::path::absolute(&folder).unwrap_or(folder)
 }

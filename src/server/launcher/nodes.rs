@@ -1,7 +1,7 @@
 //! The nodes that this launcher looks after: started or adopted, started again when they die, stopped at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -109,8 +109,9 @@ impl Nodes {
     /// Adopts a node whose launcher is gone, where it runs; one that does not run is left alone.
     pub fn adopt_stray(&mut self, node: NodeName) {
         let Ok(place) = self.settings.place(node) else { return };
-        let free = |port| TcpListener::bind((place.bind.as_str(), port)).is_ok();
-        if !self.contains(node) && !free(place.ports.client) {
+        // Looked at from outside: to listen there, if only for a moment, could stop it from starting.
+        let runs = TcpStream::connect((place.bind.as_str(), place.ports.client)).is_ok();
+        if !self.contains(node) && runs {
             // Most likely another launcher's, and that is as it should be.
             let _ = self.claim(node);
         }

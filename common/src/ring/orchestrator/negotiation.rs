@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    Action, Kind, Orchestrator, Outcome, Question, Signal, SignalId, Verdict, Wanted, parties, plan,
-};
+use super::{Action, Orchestrator, Question, Signal, Wanted, parties};
 use crate::name::NodeName;
 use crate::ring::plan::Refusal;
-use crate::ring::{Node, Ring};
+use crate::ring::{Kind, Node, Outcome, Ring, SignalId, Verdict, plan};
 use crate::time::Now;
 
 /// How long a signal is tried before it is refused, in milliseconds.
