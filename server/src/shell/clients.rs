@@ -36,6 +36,8 @@ pub struct Incoming {
 pub struct Clients {
     socket: zmq::Socket,
     waiting: Slab<Envelope>,
+    /// Replies of this turn of the loop: sent one by one they would wake libzmq's thread one by one.
+    held: Vec<(Client, Frames)>,
     /// Replies that nobody took.
     pub unread: u64,
 }
@@ -46,7 +48,7 @@ impl Clients {
         socket.set_router_mandatory(true)?;
         socket.set_sndhwm(UNREAD_MAX)?;
         sockets::bind(&socket, &config.bind, config.ports.client)?;
-        Ok(Clients { socket, waiting: Slab::new(), unread: 0 })
+        Ok(Clients { socket, waiting: Slab::new(), held: Vec::new(), unread: 0 })
     }
 
     pub fn socket(&self) -> &zmq::Socket {
@@ -79,8 +81,21 @@ impl Clients {
         Ok(Some(Incoming { client, frames: frames.into_iter().collect(), count: count - body, complete }))
     }
 
-    /// Sends a reply back.
+    /// Keeps a reply for [`Clients::flush`].
     pub fn reply(&mut self, client: Client, frames: Frames) {
+        self.held.push((client, frames));
+    }
+
+    /// Sends the replies that are kept.
+    pub fn flush(&mut self) {
+        let mut held = std::mem::take(&mut self.held);
+        for (client, frames) in held.drain(..) {
+            self.send(client, frames);
+        }
+        self.held = held;
+    }
+
+    fn send(&mut self, client: Client, frames: Frames) {
         let Some(envelope) = self.waiting.try_remove(client.0 as usize) else { return };
         for frame in envelope {
             // Refused at the first frame where the client is gone or reads nothing: then the rest is not sent.

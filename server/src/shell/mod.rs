@@ -196,6 +196,7 @@ impl Shell {
             if self.node.wake_at().is_some_and(|at| at <= now.mono_us) {
                 self.step(now, Event::Tick);
             }
+            self.clients.flush();
             if let Some(end) = self.end {
                 return Ok(end);
             }

@@ -1,25 +1,26 @@
-//! The engine that keeps everything in memory: a sorted map from hash to record for each partition.
-//!
-//! A partition of a few hundred keys is two or three tree nodes deep, so a lookup costs what a hash table's would,
-//! and scans and cursors come for nothing.
+//! The engine that keeps everything in memory: for each partition a table ordered by hash.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
+mod table;
 
-use ringkv_common::key::Key;
+use ringkv_common::key::{Key, first_hash, last_hash};
 use ringkv_common::message::peer::{Record, Stretch};
 use ringkv_common::version::Siblings;
 
+use self::table::{Entry, Table};
 use super::record::{self, Actors};
 use super::{Measure, Slice, Storage};
 
 /// Keys of one hash share an entry; there is more than one only by an adversary's or by one in 2^64 odds.
-type Entry = Box<[u8]>;
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Partition {
-    entries: BTreeMap<u64, Entry>,
+    entries: Table,
     measure: Measure,
+}
+
+impl Partition {
+    fn new(partitions: u32) -> Partition {
+        Partition { entries: Table::new(partitions.trailing_zeros()), measure: Measure::default() }
+    }
 }
 
 /// Records in memory.
@@ -34,7 +35,7 @@ pub struct Memory {
 impl Memory {
     /// An empty store of so many partitions.
     pub fn new(partitions: u32) -> Memory {
-        let partitions = (0..partitions).map(|_| Partition::default()).collect();
+        let partitions = (0..partitions).map(|_| Partition::new(partitions)).collect();
         Memory { partitions, actors: Actors::default(), scratch: Vec::new() }
     }
 
@@ -48,13 +49,11 @@ impl Memory {
     }
 
     /// The entries of a stretch from behind `after` on, the one with the hash of `after` included.
-    fn range(&self, stretch: &Stretch) -> impl Iterator<Item = (&u64, &Entry)> {
-        let from = stretch.after.as_ref().map_or(Bound::Unbounded, |k| Bound::Included(k.hash()));
-        let until = stretch.until.as_ref().map_or(Bound::Unbounded, |k| Bound::Included(k.hash()));
-        let entries = &self.partitions[stretch.partition as usize].entries;
-        // A range that ends before it begins is empty here, and a panic in the map.
-        let empty = matches!((from, until), (Bound::Included(a), Bound::Included(b)) if a > b);
-        (!empty).then(|| entries.range((from, until))).into_iter().flatten()
+    fn range(&self, stretch: &Stretch) -> impl Iterator<Item = &Entry> {
+        let partitions = self.partitions();
+        let first = stretch.after.as_ref().map_or(first_hash(stretch.partition, partitions), Key::hash);
+        let last = stretch.until.as_ref().map_or(last_hash(stretch.partition, partitions), Key::hash);
+        self.partitions[stretch.partition as usize].entries.range(first, last)
     }
 
     fn records<'a>(&'a self, stretch: &'a Stretch) -> impl Iterator<Item = Record> + 'a {
@@ -63,7 +62,7 @@ impl Memory {
                 && stretch.until.as_ref().is_none_or(|until| key <= until)
         };
         self.range(stretch)
-            .flat_map(|(_, entry)| sorted(record::raws(entry).map(|raw| raw.record(&self.actors))))
+            .flat_map(|entry| sorted(record::raws(entry).map(|raw| raw.record(&self.actors))))
             .filter(move |(key, _)| inside(key))
     }
 }
@@ -77,7 +76,7 @@ fn sorted(records: impl Iterator<Item = Record>) -> impl Iterator<Item = Record>
 
 impl Storage for Memory {
     fn read(&self, key: &Key) -> Siblings {
-        let entry = self.partitions[self.partition_of(key)].entries.get(&key.hash());
+        let entry = self.partitions[self.partition_of(key)].entries.get(key.hash());
         entry.and_then(|entry| record::find(entry, &self.actors, key)).unwrap_or_default()
     }
 
@@ -88,21 +87,14 @@ impl Storage for Memory {
         scratch.clear();
         record::encode(scratch, actors, key, siblings);
         measure.add(Measure::of(key, siblings));
-        match entries.entry(key.hash()) {
-            std::collections::btree_map::Entry::Vacant(slot) => {
-                slot.insert(Box::from(scratch.as_slice()));
-            }
-            std::collections::btree_map::Entry::Occupied(mut slot) => {
-                for held in record::raws(slot.get()) {
-                    if held.key() == key.text() {
-                        measure.subtract(held.measure());
-                    } else {
-                        scratch.extend_from_slice(held.span);
-                    }
-                }
-                slot.insert(Box::from(scratch.as_slice()));
+        for held in entries.get(key.hash()).into_iter().flat_map(|entry| record::raws(entry)) {
+            if held.key() == key.text() {
+                measure.subtract(held.measure());
+            } else {
+                scratch.extend_from_slice(held.span);
             }
         }
+        entries.insert(key.hash(), Box::from(scratch.as_slice()));
     }
 
     fn scan(&self, stretch: &Stretch, known: &[(u64, u64)], slice: Slice) -> (Vec<Record>, Option<Key>) {
@@ -144,7 +136,7 @@ impl Storage for Memory {
     }
 
     fn drop_partition(&mut self, partition: u32) {
-        self.partitions[partition as usize] = Partition::default();
+        self.partitions[partition as usize] = Partition::new(self.partitions());
     }
 
     fn measures(&self) -> Vec<(u32, Measure)> {

@@ -1,0 +1,160 @@
+//! A table ordered by hash: linear probing in which no entry stands before one of a smaller hash (Amble & Knuth,
+//! *Ordered Hash Tables*, 1974).
+//!
+//! A hash table finds a key in one place of memory, a sorted map scans from any key on. Because a partition's keys
+//! *are* hashes, spread evenly over a known range, one array does both: an entry stands at the place that is to the
+//! array what its hash is to the range, or a few places behind it.
+//!
+//! ```text
+//!   hash / range   0.02  0.11 0.13 0.14       0.40            0.77 0.78
+//!   place of 16    [0]   [1]  [2]  [3]  [ ] … [6] [ ] … [ ]   [12] [13] [ ] …
+//! ```
+//!
+//! Entries are never taken out one by one: a delete is a record of its own, and partitions go as a whole.
+
+/// An entry's bytes.
+pub type Entry = Box<[u8]>;
+
+/// The fewest places.
+const PLACES_MIN: usize = 4;
+
+#[derive(Debug, Default)]
+struct Slot {
+    hash: u64,
+    entry: Option<Entry>,
+}
+
+/// Entries by hash, of hashes that share their upper bits.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// `places`, and behind them room for what is pushed past the last.
+    slots: Vec<Slot>,
+    places: usize,
+    len: usize,
+    /// Upper bits that all hashes share.
+    shared_bits: u32,
+}
+
+impl Table {
+    /// An empty table for hashes that share so many upper bits.
+    pub fn new(shared_bits: u32) -> Table {
+        Table { shared_bits, ..Table::default() }
+    }
+
+    /// Where a hash belongs.
+    fn home(&self, hash: u64) -> usize {
+        ((u128::from(hash << self.shared_bits) * self.places as u128) >> 64) as usize
+    }
+
+    /// The entry of a hash.
+    pub fn get(&self, hash: u64) -> Option<&Entry> {
+        for slot in self.slots.get(self.home(hash)..)? {
+            let entry = slot.entry.as_ref()?;
+            if slot.hash >= hash {
+                return (slot.hash == hash).then_some(entry);
+            }
+        }
+        None
+    }
+
+    /// Puts an entry, in place of the one of the same hash.
+    pub fn insert(&mut self, hash: u64, entry: Entry) {
+        if (self.len + 1) * 8 > self.places * 7 {
+            self.grow();
+        }
+        let mut entry = entry;
+        while let Err(back) = self.try_insert(hash, entry) {
+            entry = back;
+            self.grow();
+        }
+    }
+
+    /// Fails where the run of entries reaches the end of the room.
+    fn try_insert(&mut self, hash: u64, entry: Entry) -> Result<(), Entry> {
+        let mut at = self.home(hash);
+        while let Some(slot) = self.slots.get_mut(at) {
+            if slot.entry.is_none() {
+                *slot = Slot { hash, entry: Some(entry) };
+                self.len += 1;
+                return Ok(());
+            }
+            if slot.hash == hash {
+                slot.entry = Some(entry);
+                return Ok(());
+            }
+            if slot.hash > hash {
+                break;
+            }
+            at += 1;
+        }
+        let Some(free) = self.slots.iter().skip(at).position(|s| s.entry.is_none()) else {
+            return Err(entry);
+        };
+        self.slots[at..=at + free].rotate_right(1);
+        self.slots[at] = Slot { hash, entry: Some(entry) };
+        self.len += 1;
+        Ok(())
+    }
+
+    /// A third more places: memory is never more than a third empty for long.
+    fn grow(&mut self) {
+        self.places = (self.places + self.places / 3 + 1).max(PLACES_MIN);
+        let room = self.places + self.places / 16 + 4;
+        let old = std::mem::take(&mut self.slots);
+        self.slots.reserve_exact(room);
+        self.slots.resize_with(room, Slot::default);
+        self.len = 0;
+        for slot in old {
+            if let Some(entry) = slot.entry {
+                self.insert(slot.hash, entry);
+            }
+        }
+    }
+
+    /// The entries of the hashes from `first` to `last`, in order.
+    pub fn range(&self, first: u64, last: u64) -> impl Iterator<Item = &Entry> {
+        let from = self.slots.get(self.home(first)..).unwrap_or_default();
+        from.iter()
+            .filter_map(|slot| slot.entry.as_ref().map(|entry| (slot.hash, entry)))
+            .skip_while(move |(hash, _)| *hash < first)
+            .take_while(move |(hash, _)| *hash <= last)
+            .map(|(_, entry)| entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_holds_and_orders_what_a_sorted_map_does(
+            hashes in prop::collection::vec(prop_oneof![any::<u64>(), 0..40u64, (u64::MAX - 40)..=u64::MAX], 0..400),
+            bits in 0..13u32,
+            ends in (any::<u64>(), any::<u64>()),
+        ) {
+            let upper = if bits == 0 { 0 } else { 0xA5A5_A5A5_A5A5_A5A5 << (64 - bits) };
+            let shared = |h: u64| upper | (h >> bits);
+            let mut table = Table::new(bits);
+            let mut twin = BTreeMap::new();
+            for (n, hash) in hashes.iter().map(|h| shared(*h)).enumerate() {
+                let entry: Entry = Box::from(n.to_le_bytes());
+                table.insert(hash, entry.clone());
+                twin.insert(hash, entry);
+            }
+            for hash in hashes.iter().map(|h| shared(*h)) {
+                prop_assert_eq!(table.get(hash), twin.get(&hash));
+                prop_assert_eq!(table.get(hash ^ 1), twin.get(&(hash ^ 1)));
+            }
+            let (a, b) = (shared(ends.0).min(shared(ends.1)), shared(ends.0).max(shared(ends.1)));
+            let expected: Vec<&Entry> = twin.range(a..=b).map(|(_, entry)| entry).collect();
+            prop_assert_eq!(table.range(a, b).collect::<Vec<_>>(), expected);
+            let all: Vec<&Entry> = twin.values().collect();
+            prop_assert_eq!(table.range(shared(0), shared(u64::MAX)).collect::<Vec<_>>(), all);
+        }
+    }
+}
