@@ -17,7 +17,7 @@ use ringkv_client::commands::load::{Load, load};
 use ringkv_client::commands::plan::{Newcomer, plan};
 use ringkv_client::commands::producer::{Producer, produce};
 use ringkv_client::commands::records::{self, Verb, Write};
-use ringkv_client::commands::{Console, Failure, Outcome, status, wait, why};
+use ringkv_client::commands::{Console, Failure, Outcome, explain, status, versions, wait, why};
 use ringkv_client::{Client, Options, Scope, Value};
 use ringkv_common::message::Code;
 use ringkv_common::name::NodeName;
@@ -137,6 +137,44 @@ fn what_is_dumped_is_restored_into_a_cluster_of_another_size() {
 }
 
 #[test]
+fn an_interrupted_dump_goes_on_where_it_was() {
+    let cluster = FakeCluster::new(1);
+    let mut c = client(&cluster);
+    (0..2500).for_each(|n| drop(c.put(&format!("k{n}"), "v").unwrap()));
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["x.jsonl", "x.csv"] {
+        let file = folder.path().join(name);
+        let wanted = Dump { file: file.clone(), format: None, resume: false };
+        // The count and two pages pass; the third fails for good.
+        cluster.play_after(0, 3, Trick::Refuse(1, Code::Forbidden));
+        let (exit, _) = why_not(json(|console| dump(&mut c, console, &wanted)).0);
+        assert_eq!((exit, file.exists()), (1, false), "half a dump is none");
+        let before = cluster.heard(0).len();
+        let wanted = Dump { resume: true, ..wanted };
+        let (outcome, summary) = json(|console| dump(&mut c, console, &wanted));
+        outcome.unwrap();
+        assert_eq!(summary["records"], 2500);
+        assert_eq!(cluster.heard(0).len() - before, 2, "the count and the last page");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let keys: std::collections::BTreeSet<&str> = text.lines().filter(|l| l.contains("k")).collect();
+        assert!(keys.len() >= 2500, "each record stands there once: {}", keys.len());
+        assert_eq!(text.lines().count(), if name.ends_with("csv") { 2501 } else { 2500 });
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_key_is_explained_in_words() {
+    let cluster = FakeCluster::new(1);
+    let mut c = client(&cluster);
+    let (outcome, text) = printed(false, |console| explain::explain(&mut c, console, "k"));
+    outcome.unwrap();
+    assert!(text.contains("hash: "), "fields that are not known are shown as they came: {text}");
+    let (_, told) = json(|console| explain::explain(&mut c, console, "k"));
+    assert_eq!(told["key"], "k");
+}
+
+#[test]
 fn broken_lines_are_counted_and_the_rest_is_loaded() {
     let cluster = FakeCluster::new(2);
     let folder = tempfile::tempdir().unwrap();
@@ -211,7 +249,7 @@ fn single_operations_print_for_people_and_for_programs() {
     assert_eq!(get("k", true, false).1, "{\"key\":\"k\",\"value\":\"a b\"}\n");
     assert_eq!(why_not(get("none", false, false).0).0, 1);
     assert_eq!(why_not(get("", false, false).0).0, 2, "what is no key is for the user to change");
-    let (_, text) = printed(false, |console| records::search(&mut c, console, "k"));
+    let (_, text) = printed(false, |console| versions::search(&mut c, console, "k"));
     assert!(text.contains("node-0:1") && text.contains("\"a b\""), "{text}");
     let (_, text) = printed(true, |console| records::get_all(&mut c, console, Scope::Cluster, None, Some(5)));
     assert_eq!(text, "{\"key\":\"k\",\"value\":\"a b\"}\n");

@@ -107,3 +107,117 @@ impl Membership for InConsul {
         format!("Consul at {}, cluster {}", self.client.url(), self.keys.cluster())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use consul::agent::Agent;
+    use consul::{Config, Registration, TtlCheck};
+    use ringkv_common::name::{NodeName, Ports};
+    use ringkv_common::placement::Strategy;
+    use ringkv_common::ring::plan::{Founding, found};
+    use ringkv_common::ring::{ClusterId, Node, Verdict};
+
+    use super::*;
+
+    fn ring() -> Ring {
+        let founding = Founding {
+            cluster_id: ClusterId(1),
+            strategy: Strategy::Hrw,
+            chosen: true,
+            partitions: 64,
+            replicas: 1,
+            balance: None,
+        };
+        let ports = Ports { client: 1, peer: 2, http: 3 };
+        let host = "127.0.0.1".to_owned();
+        let node = Node { name: NodeName(0), incarnation: 0, host, ports, zone: "z".into(), weight: 100 };
+        found(&founding, vec![node]).unwrap()
+    }
+
+    /// A membership in an agent of its own, and a client of that agent.
+    fn with_agent(test: impl FnOnce(&InConsul, &Client)) {
+        let agent = Agent::bind("127.0.0.1:0", None).unwrap().spawn_thread().unwrap();
+        let client = Client::new(Config::parse(&agent.url()).unwrap()).unwrap();
+        test(&InConsul::new(client.clone(), Keys::new("blue").unwrap()), &client);
+        agent.stop().unwrap();
+    }
+
+    #[test]
+    fn a_ring_is_waited_for_and_read() {
+        with_agent(|membership, client| {
+            let absent = membership.ring(0, Duration::ZERO).unwrap();
+            assert!(absent.value.is_none() && absent.index >= 1);
+            client.put("blue/ring", ring().to_json().unwrap()).unwrap();
+            let seen = membership.ring(absent.index, Duration::from_secs(20)).unwrap();
+            assert_eq!(seen.value.as_deref(), Some(&ring()));
+            assert!(seen.index > absent.index);
+            client.put("blue/ring", "{}").unwrap();
+            let error = membership.ring(0, Duration::ZERO).unwrap_err();
+            assert!(matches!(&error, MembershipError::Unusable(why) if why.contains("blue/ring")), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_signal_is_written_once_and_taken_back_only_as_it_was() {
+        with_agent(|membership, client| {
+            let before = membership.signals().unwrap();
+            assert!(membership.create_signal("node-4", "add").unwrap());
+            assert!(!membership.create_signal("node-4", "remove").unwrap());
+            let signals = membership.signals().unwrap().value;
+            assert_eq!(
+                (signals.len(), signals[0].id.name.as_str(), signals[0].text().as_str()),
+                (1, "node-4", "add")
+            );
+            assert!(signals[0].id.index > before.index, "what comes later has a higher index");
+            let other = SignalId { name: "node-4".into(), index: signals[0].id.index - 1 };
+            assert!(!membership.withdraw_signal(&other).unwrap());
+            assert!(membership.withdraw_signal(&signals[0].id).unwrap());
+            assert_eq!(client.get("blue/signals/node-4").unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn results_health_size_and_lock_are_read() {
+        with_agent(|membership, client| {
+            let signal = SignalId { name: "node-4".into(), index: 7 };
+            let (op, message) = ("add node-4".to_owned(), "no".to_owned());
+            let outcome = Outcome { op, outcome: Verdict::Refused, message, epoch: 3, moved: 0, signal };
+            client.put("blue/results/node-4", serde_json::to_vec(&outcome).unwrap()).unwrap();
+            client.put("blue/results/else", "by hand").unwrap();
+            assert_eq!(membership.outcomes().unwrap(), [outcome]);
+
+            let check = TtlCheck {
+                id: "c".into(),
+                name: "c".into(),
+                ttl: Duration::from_secs(30),
+                status: CheckStatus::Critical,
+                deregister_critical_service_after: None,
+            };
+            let (id, name, address) = ("blue-node-0".into(), "blue".into(), "127.0.0.1".into());
+            let service =
+                Registration { id, name, address, port: 2000, check: Some(check), ..Registration::default() };
+            client.register(&service).unwrap();
+            let health = membership.health().unwrap();
+            assert_eq!(
+                (health.len(), health[0].node, health[0].port, health[0].healthy),
+                (1, NodeName(0), 2000, false)
+            );
+
+            assert_eq!(membership.cluster_size().unwrap(), None);
+            client.put("blue/cluster_size", "4\n").unwrap();
+            assert_eq!(membership.cluster_size().unwrap().as_deref(), Some("4"));
+            assert_eq!(membership.lock_holder().unwrap(), None);
+            let session = client.create_session(&consul::NewSession::default()).unwrap();
+            assert!(client.acquire("blue/lock", "launcher 17 on here", &session).unwrap());
+            assert_eq!(membership.lock_holder().unwrap().as_deref(), Some("launcher 17 on here"));
+        });
+    }
+
+    #[test]
+    fn nobody_there_is_unreachable() {
+        let client = Client::new(Config::parse("127.0.0.1:1").unwrap()).unwrap();
+        let membership = InConsul::new(client, Keys::new("blue").unwrap());
+        assert!(matches!(membership.signals(), Err(MembershipError::Unreachable(_))));
+    }
+}

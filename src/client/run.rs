@@ -12,7 +12,7 @@ use ringkv_client::commands::load::{Load, load};
 use ringkv_client::commands::plan::{Newcomer, plan};
 use ringkv_client::commands::producer::{Producer, produce};
 use ringkv_client::commands::records::{self, Verb, Write};
-use ringkv_client::commands::{Console, Failure, Outcome, shell, status, why};
+use ringkv_client::commands::{Console, Failure, Outcome, explain, shell, status, versions, why};
 use ringkv_client::{Client, Scope};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::Kind;
@@ -67,12 +67,12 @@ fn execute(command: Command, common: &Common, access: &mut Access, console: &mut
         Command::Get { key, raw } => records::get(client, console, &key, raw),
         Command::Delete { key, context } => records::delete(client, console, &key, context),
         Command::GetAll { of, owned, limit } => get_all(access, console, of, owned, limit),
-        Command::Search { key } => records::search(client, console, &key),
+        Command::Search { key } => versions::search(client, console, &key),
         Command::ShowAll { of } => {
             access.ring()?;
-            records::show_all(&mut access.client, console, of)
+            versions::show_all(&mut access.client, console, of)
         }
-        Command::Explain { key } => records::explain(client, console, &key),
+        Command::Explain { key } => explain::explain(client, console, &key),
         Command::AcceptLoss { of } => records::accept_loss(client, console, of),
         Command::Status => {
             let membership = access.membership.as_ref().map(|m| m as _);

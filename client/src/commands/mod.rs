@@ -5,10 +5,10 @@
 
 pub mod bench;
 pub mod change;
-mod check;
 mod console;
 mod drive;
 pub mod dump;
+pub mod explain;
 mod files;
 pub mod load;
 pub mod plan;
@@ -17,6 +17,7 @@ pub mod records;
 pub mod shell;
 pub mod status;
 mod table;
+pub mod versions;
 pub mod wait;
 pub mod why;
 

@@ -149,7 +149,11 @@ impl Plan {
             bytes_estimated: bytes,
             fullest_before: before.fullest(),
             fullest_after: after.fullest(),
-            nodes: next.nodes.iter().enumerate().map(node).collect(),
+            nodes: {
+                let mut nodes: Vec<NodePlan> = next.nodes.iter().enumerate().map(node).collect();
+                nodes.sort_by_key(|n| n.node);
+                nodes
+            },
         }
     }
 

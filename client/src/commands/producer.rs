@@ -157,6 +157,7 @@ fn list(client: &mut Client, console: &Console, producer: &Producer, verdict: &m
     let total = verdict.listed.max(1) as f64;
     let share = |(node, records): (NodeName, u64)| Share { node, records, share: records as f64 / total };
     verdict.spread = listing.per_node.into_iter().map(share).collect();
+    verdict.spread.sort_by_key(|s| s.node);
     for silent in &listing.silent {
         console.say(silent);
     }

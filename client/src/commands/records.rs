@@ -1,16 +1,14 @@
-//! One operation each: put, get, insert, update, delete, get-all, search, show-all, explain, accept-loss.
+//! One operation each: put, get, insert, update, delete, get-all, accept-loss.
 
 use std::path::Path;
 
 use ringkv_common::name::NodeName;
-use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::table::{count, table};
+use super::table::count;
 use super::{Console, Failure, Outcome};
-use crate::value::decoded;
-use crate::{Client, Done, Error, Op, PageOf, Record, Reply, Scope, Value};
+use crate::{Client, Done, Error, Op, Record, Reply, Scope, Value};
 
 /// Records of a listing's page.
 const PAGE: usize = 1000;
@@ -91,7 +89,7 @@ fn with_context(op: Op, context: Option<String>) -> Result<Op, Failure> {
 }
 
 /// What is wrong with an argument is for the user to change.
-fn usage(error: Error) -> Failure {
+pub(super) fn usage(error: Error) -> Failure {
     Failure::usage(error.to_string())
 }
 
@@ -190,226 +188,6 @@ pub fn get_all(
     Ok(())
 }
 
-#[derive(Deserialize)]
-struct Found {
-    #[serde(default)]
-    replicas: Vec<Replica>,
-}
-
-// Flattening would lose the texts of values, so the versions are named again.
-#[derive(Deserialize)]
-struct Replica {
-    node: NodeName,
-    error: Option<String>,
-    #[serde(default)]
-    versions: Vec<Version>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Stored {
-    key: String,
-    versions: Vec<Version>,
-}
-
-#[derive(Deserialize)]
-struct Version {
-    #[serde(default)]
-    actor: String,
-    #[serde(default)]
-    counter: u64,
-    #[serde(default)]
-    written_ms: u64,
-    #[serde(default)]
-    deleted: bool,
-    value: Option<Box<RawValue>>,
-    value_b64: Option<String>,
-}
-
-impl Version {
-    fn row(&self, first: &str) -> Vec<String> {
-        let bytes = || self.value_b64.as_deref().map(|t| decoded(t).map_or(0, |b| b.len()));
-        let value = match (&self.value, self.deleted) {
-            (_, true) => "(deleted)".to_owned(),
-            (Some(raw), _) => shortened(raw.get()),
-            (None, _) => bytes().map_or_else(|| "null".to_owned(), |n| format!("({n} bytes)")),
-        };
-        let node = self.actor.split('.').next().unwrap_or_default();
-        vec![first.to_owned(), format!("{node}:{}", self.counter), instant(self.written_ms), value]
-    }
-}
-
-/// Milliseconds since 1970 as a date and time of UTC (days to civil date after Hinnant, *chrono-compatible
-/// low-level date algorithms*).
-fn instant(ms: u64) -> String {
-    let (days, rest) = (ms / 86_400_000, ms % 86_400_000);
-    let z = days + 719_468;
-    let (era, of_era) = (z / 146_097, z % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (h, m, s, ms) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60, rest % 1000);
-    format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02}.{ms:03}Z")
-}
-
-fn shortened(text: &str) -> String {
-    const CHARS_MAX: usize = 60;
-    match text.char_indices().nth(CHARS_MAX) {
-        None => text.to_owned(),
-        Some((at, _)) => format!("{}…", &text[..at]),
-    }
-}
-
-/// Prints every replica's versions of a key.
-///
-/// # Errors
-/// The operation's own.
-pub fn search(client: &mut Client, console: &mut Console, key: &str) -> Outcome {
-    let document = client.call(Op::search(key).map_err(usage)?)?;
-    let Reply::Document(document, _) = document else {
-        return Err(Failure::failed("the node answered no replicas"));
-    };
-    if console.json() {
-        return console.object(&document);
-    }
-    let found: Found = document.read()?;
-    let mut rows = Vec::new();
-    for replica in &found.replicas {
-        let name = replica.node.to_string();
-        match &replica.error {
-            Some(why) => rows.push(vec![name, String::new(), String::new(), format!("no answer: {why}")]),
-            None if replica.versions.is_empty() => {
-                rows.push(vec![name, String::new(), String::new(), "(nothing)".to_owned()]);
-            }
-            None => rows.extend(replica.versions.iter().map(|v| v.row(&name))),
-        }
-    }
-    console.line(table(&["replica", "written by", "at", "value"], &[], &rows).trim_end())
-}
-
-/// Prints all that a node stores, page by page.
-///
-/// # Errors
-/// The operation's own.
-pub fn show_all(client: &mut Client, console: &mut Console, node: NodeName) -> Outcome {
-    #[derive(Deserialize)]
-    struct Listing {
-        collection: Vec<Box<RawValue>>,
-        cursor: Option<String>,
-    }
-    let mut cursor = None;
-    let mut keys = 0;
-    loop {
-        let page = PageOf { limit: Some(PAGE), cursor };
-        let listing: Listing = client.show_all(node, page)?.read()?;
-        for entry in &listing.collection {
-            keys += 1;
-            if console.json() {
-                console.line(entry.get())?;
-                continue;
-            }
-            let stored: Stored = serde_json::from_str(entry.get())?;
-            for version in &stored.versions {
-                console.line(&version.row(&stored.key).join("\t"))?;
-            }
-        }
-        cursor = listing.cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    console.say(&format!("{node} stores {}", count(keys, "key")));
-    Ok(())
-}
-
-#[derive(Deserialize)]
-struct Explanation {
-    hash: String,
-    partition: u32,
-    partitions: u32,
-    strategy: String,
-    #[serde(default)]
-    order: Vec<Preferred>,
-    #[serde(default)]
-    owners: Vec<NodeName>,
-    #[serde(default)]
-    readers: Vec<NodeName>,
-    #[serde(default)]
-    moved_by_balance: bool,
-    next_owners: Option<Vec<NodeName>>,
-    change: Option<String>,
-    #[serde(default)]
-    hints: u64,
-    epoch: u64,
-}
-
-#[derive(Deserialize)]
-struct Preferred {
-    node: NodeName,
-    score: Option<f64>,
-    position: Option<String>,
-}
-
-/// Says where a key lives, and why.
-///
-/// # Errors
-/// The operation's own.
-pub fn explain(client: &mut Client, console: &mut Console, key: &str) -> Outcome {
-    let Reply::Document(document, _) = client.call(Op::explain(key).map_err(usage)?)? else {
-        return Err(Failure::failed("the node answered no explanation"));
-    };
-    if console.json() {
-        return console.object(&document);
-    }
-    let Ok(e) = document.read::<Explanation>() else {
-        // A newer node may tell it in other fields.
-        let lines: Vec<String> = document.fields().map(|(name, text)| format!("{name}: {text}")).collect();
-        return console.line(&lines.join("\n"));
-    };
-    console.line(&explanation(key, &e))
-}
-
-fn explanation(key: &str, e: &Explanation) -> String {
-    let names = |nodes: &[NodeName]| nodes.iter().map(NodeName::to_string).collect::<Vec<_>>().join(", ");
-    let mut text = format!(
-        "{key:?} has the hash {}, whose upper bits are partition {} of {}.\n",
-        e.hash, e.partition, e.partitions
-    );
-    text +=
-        &format!("It lives on {} (ring of epoch {}, strategy {}).\n", names(&e.owners), e.epoch, e.strategy);
-    let measure = if e.order.iter().any(|p| p.score.is_some()) { "score" } else { "place on the ring" };
-    let rows: Vec<Vec<String>> = e
-        .order
-        .iter()
-        .map(|p| {
-            let value = p.score.map(|s| format!("{s:.6}")).or(p.position.clone()).unwrap_or_default();
-            let owner = if e.owners.contains(&p.node) { "owner" } else { "" };
-            vec![p.node.to_string(), value, owner.to_owned()]
-        })
-        .collect();
-    text += &format!("The strategy's own order:\n{}", table(&["node", measure, ""], &[], &rows));
-    text += if e.moved_by_balance {
-        "Balancing gave it to others than the strategy's first choice, so that no node is too full.\n"
-    } else {
-        "Balancing left it where the strategy wants it.\n"
-    };
-    if let Some(change) = &e.change {
-        text += &format!("A change runs ({change}): reads ask {}", names(&e.readers));
-        text += &match &e.next_owners {
-            Some(next) if *next == e.owners => "; the key does not move.\n".to_owned(),
-            Some(next) => format!("; it will live on {}.\n", names(next)),
-            None => ".\n".to_owned(),
-        };
-    }
-    if e.hints > 0 {
-        text += &format!("{} wait for an owner that was away.\n", count(e.hints, "hint"));
-    }
-    text.trim_end().to_owned()
-}
-
 /// Tells the nodes that the data they lost is known to be lost: this one, or all.
 ///
 /// # Errors
@@ -438,13 +216,6 @@ pub fn accept_loss(client: &mut Client, console: &mut Console, node: Option<Node
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_stamp_reads_as_a_date() {
-        assert_eq!(instant(0), "1970-01-01 00:00:00.000Z");
-        assert_eq!(instant(951_782_400_123), "2000-02-29 00:00:00.123Z");
-        assert_eq!(instant(1_767_225_599_999), "2025-12-31 23:59:59.999Z");
-    }
 
     #[test]
     fn values_are_shown_bare() {

@@ -65,7 +65,8 @@ pub fn status(client: &mut Client, console: &mut Console, membership: Option<&dy
         (name, answer.and_then(|document| document.read::<Status>()))
     };
     let nodes = answers.into_iter().map(read).map(|(name, s)| line(&ring, name, s, health.as_deref()));
-    let nodes: Vec<NodeLine> = nodes.collect();
+    let mut nodes: Vec<NodeLine> = nodes.collect();
+    nodes.sort_by_key(|n| n.node);
     let glance = Glance {
         cluster_id: ring.cluster_id.to_string(),
         epoch: ring.epoch,
@@ -141,7 +142,7 @@ fn text(g: &Glance) -> String {
             (false, _) => "no answer",
         };
         let lost = if n.lost_partitions > 0 {
-            count(n.lost_partitions, "partition") + " lost"
+            format!(" {} lost", count(n.lost_partitions, "partition"))
         } else {
             String::new()
         };

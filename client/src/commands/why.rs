@@ -149,6 +149,16 @@ impl Facts<'_> {
         text.extend(
             silent.map(|n| format!("{} does not answer me within {} s.", n.name, PATIENCE.as_secs())),
         );
+        for (node, report) in &self.reports {
+            let lost = report.lost_partitions.len() as u64;
+            if lost > 0 {
+                text.push(format!(
+                    "{node} lost the data of {} with its memory, and no change may begin from there: \
+                     `client_producer load` brings it back, `client_producer accept-loss {node}` gives it up.",
+                    super::table::count(lost, "partition")
+                ));
+            }
+        }
         let failed = self.outcomes.iter().filter(|o| o.outcome != Verdict::Done);
         if let Some(last) = failed.max_by_key(|o| o.signal.index) {
             let how = if last.outcome == Verdict::Refused { "refused" } else { "taken back" };

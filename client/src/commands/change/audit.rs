@@ -163,6 +163,9 @@ fn was_deleted(found: &Document) -> bool {
 
 impl Audit {
     pub fn text(&self) -> String {
+        if self.records_before.is_none() && self.checked == 0 {
+            return "records were neither counted nor read back".to_owned();
+        }
         let counts = match (self.records_before, self.records_after) {
             (Some(before), Some(after)) if before == after => {
                 format!("{} before and after", count(before, "record"))
