@@ -89,6 +89,9 @@ pub trait Membership {
     /// See [`MembershipError`].
     fn cluster_size(&self) -> Result<Option<String>, MembershipError>;
 
+    /// The key of `cluster_size`, for the command that sets it.
+    fn size_key(&self) -> String;
+
     /// Who holds the orchestrators' lock, as it named itself.
     ///
     /// # Errors

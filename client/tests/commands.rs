@@ -251,6 +251,11 @@ fn single_operations_print_for_people_and_for_programs() {
     assert_eq!(why_not(get("", false, false).0).0, 2, "what is no key is for the user to change");
     let (_, text) = printed(false, |console| versions::search(&mut c, console, "k"));
     assert!(text.contains("node-0:1") && text.contains("\"a b\""), "{text}");
+    let (outcome, text) = printed(false, |console| versions::show_all(&mut c, console, Some(NodeName(1))));
+    outcome.unwrap();
+    assert_eq!(text, "k\tnode-0:1\t1970-01-01 00:00:00.001Z\t\"a b\"\n");
+    let (_, text) = printed(true, |console| versions::show_all(&mut c, console, None));
+    assert_eq!(text.matches("\"versions\":[{").count(), 2, "both nodes show it: {text}");
     let (_, text) = printed(true, |console| records::get_all(&mut c, console, Scope::Cluster, None, Some(5)));
     assert_eq!(text, "{\"key\":\"k\",\"value\":\"a b\"}\n");
     let (outcome, text) = printed(false, |console| records::accept_loss(&mut c, console, None));
@@ -416,7 +421,7 @@ fn status_and_why_tell_how_it_stands() {
     membership.ill.borrow_mut().push(NodeName(2));
     let (outcome, text) = printed(false, |console| status::status(&mut c, console, Some(&membership)));
     outcome.unwrap();
-    assert!(text.contains("no answer") && text.contains("cannot reach"), "{text}");
+    assert!(text.contains("no answer") && text.contains("1 silent node"), "{text}");
     let (_, text) = printed(false, |console| why::why(&mut c, &membership, console));
     assert!(text.contains("at rest") && text.contains("node-2 is not healthy"), "{text}");
     membership.signal("node-0", "remove");

@@ -218,9 +218,9 @@ pub enum Command {
     /// Show all that a node stores, tombstones and hints too
     #[command(after_help = "Example:\n  client_producer show-all node-0")]
     ShowAll {
-        /// Which, as in node-2
+        /// Which, as in node-2 [default: all, one after the other]
         #[arg(value_name = "NODE")]
-        of: NodeName,
+        of: Option<NodeName>,
     },
     /// Add a node, and move its share of the data to it
     #[command(

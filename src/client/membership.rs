@@ -92,6 +92,10 @@ impl Membership for InConsul {
         Ok(entry.map(|e| String::from_utf8_lossy(&e.value).trim().to_owned()))
     }
 
+    fn size_key(&self) -> String {
+        self.keys.size()
+    }
+
     fn lock_holder(&self) -> Result<Option<String>, MembershipError> {
         let entry = self.client.get(&self.keys.lock()).map_err(failed)?;
         let Some((session, value)) = entry.and_then(|e| Some((e.session?, e.value))) else { return Ok(None) };

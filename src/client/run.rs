@@ -68,10 +68,7 @@ fn execute(command: Command, common: &Common, access: &mut Access, console: &mut
         Command::Delete { key, context } => records::delete(client, console, &key, context),
         Command::GetAll { of, owned, limit } => get_all(access, console, of, owned, limit),
         Command::Search { key } => versions::search(client, console, &key),
-        Command::ShowAll { of } => {
-            access.ring()?;
-            versions::show_all(&mut access.client, console, of)
-        }
+        Command::ShowAll { of } => versions::show_all(client, console, of),
         Command::Explain { key } => explain::explain(client, console, &key),
         Command::AcceptLoss { of } => records::accept_loss(client, console, of),
         Command::Status => {

@@ -249,8 +249,10 @@ fn complaint(verdict: &Verdict) -> String {
         if keys.is_empty() {
             return None;
         }
-        let named: Vec<&str> = keys.iter().take(NAMED_MAX).map(String::as_str).collect();
-        let more = if keys.len() > NAMED_MAX { ", …" } else { "" };
+        // An error's text is long: one stands for all.
+        let most = if what == "failed" { 1 } else { NAMED_MAX };
+        let named: Vec<&str> = keys.iter().take(most).map(String::as_str).collect();
+        let more = if keys.len() > most { ", …" } else { "" };
         Some(format!("{} {what}: {}{more}", number(keys.len() as u64), named.join(", ")))
     };
     let parts =

@@ -113,11 +113,28 @@ pub fn search(client: &mut Client, console: &mut Console, key: &str) -> Outcome 
     console.line(table(&["replica", "written by", "at", "value"], &[], &rows).trim_end())
 }
 
-/// Prints all that a node stores, page by page.
+/// Prints all that a node stores, page by page; all nodes' where none is named.
 ///
 /// # Errors
 /// The operation's own.
-pub fn show_all(client: &mut Client, console: &mut Console, node: NodeName) -> Outcome {
+pub fn show_all(client: &mut Client, console: &mut Console, node: Option<NodeName>) -> Outcome {
+    let ring = match client.ring() {
+        Some(ring) => ring.clone(),
+        None => client.fetch_ring()?,
+    };
+    let mut nodes: Vec<NodeName> = node.into_iter().collect();
+    if nodes.is_empty() {
+        nodes = ring.nodes.iter().map(|n| n.name).collect();
+        nodes.sort();
+    }
+    for node in nodes {
+        let keys = show_node(client, console, node)?;
+        console.say(&format!("{node} stores {}", count(keys, "key")));
+    }
+    Ok(())
+}
+
+fn show_node(client: &mut Client, console: &mut Console, node: NodeName) -> Result<u64, Failure> {
     #[derive(Deserialize)]
     struct Listing {
         collection: Vec<Box<RawValue>>,
@@ -141,11 +158,9 @@ pub fn show_all(client: &mut Client, console: &mut Console, node: NodeName) -> O
         }
         cursor = listing.cursor;
         if cursor.is_none() {
-            break;
+            return Ok(keys);
         }
     }
-    console.say(&format!("{node} stores {}", count(keys, "key")));
-    Ok(())
 }
 
 #[cfg(test)]

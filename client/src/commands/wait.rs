@@ -36,7 +36,7 @@ pub fn for_ring(
             return Err(Failure::failed(why_no_ring(membership)?));
         }
         if !std::mem::replace(&mut said, true) {
-            console.say(&format!("waiting for the ring of {}", membership.place()));
+            console.say(&format!("waiting for a ring ({})", membership.place()));
         }
         // The first answer comes at once, whatever stands there, and others may come without need.
         std::thread::sleep(LOOK.saturating_sub(began.elapsed()).min(left));
@@ -45,22 +45,23 @@ pub fn for_ring(
 
 fn why_no_ring(membership: &dyn Membership) -> Result<String, MembershipError> {
     let place = membership.place();
+    let key = membership.size_key();
     let Some(size) = membership.cluster_size()? else {
         return Ok(format!(
-            "there is no cluster at {place}: `consul kv put cluster_size 4` and `server_consumer` found one"
+            "no cluster was founded ({place}): `consul kv put {key} 4`, then `server_consumer` founds one"
         ));
     };
     let Ok(size) = size.trim().parse::<u16>() else {
-        return Ok(format!("cluster_size at {place} is {size:?}: it takes a number"));
+        return Ok(format!("{key} is {size:?} ({place}): it takes a number"));
     };
     let health = membership.health()?;
     let missing: Vec<String> = (0..size).map(NodeName).filter_map(|n| complaint(n, &health)).collect();
     if missing.is_empty() {
         return Ok(format!(
-            "the {size} nodes of {place} are healthy, and no ring was founded: is a launcher running?"
+            "all {size} nodes are healthy, and no ring was founded ({place}): does a launcher run?"
         ));
     }
-    Ok(format!("no ring was founded at {place} yet: {}", missing.join(", ")))
+    Ok(format!("no ring was founded yet ({place}): {}", missing.join(", ")))
 }
 
 /// What is wrong with a node, where something is.

@@ -49,7 +49,7 @@ struct Waiting {
 pub fn why(client: &mut Client, membership: &dyn Membership, console: &mut Console) -> Outcome {
     let seen = membership.ring(0, Duration::ZERO)?.value;
     let ring =
-        seen.ok_or_else(|| super::Failure::failed(format!("there is no ring at {}", membership.place())))?;
+        seen.ok_or_else(|| super::Failure::failed(format!("there is no ring ({})", membership.place())))?;
     client.adopt(ring.clone(), "Consul")?;
     let mut signals = membership.signals()?.value;
     signals.sort_by_key(|s| s.id.index);

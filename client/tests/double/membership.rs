@@ -172,6 +172,10 @@ impl Membership for FakeMembership<'_> {
         Ok(self.size.clone())
     }
 
+    fn size_key(&self) -> String {
+        "cluster_size".into()
+    }
+
     fn lock_holder(&self) -> Result<Option<String>, MembershipError> {
         Ok(self.launcher.then(|| "a launcher".to_owned()))
     }

@@ -324,7 +324,11 @@ fn answer(request: &Request, trick: Option<Trick>, state: &NodeState, shared: &m
             reply::many(&reply::keys_of(ops), &outcomes, &envelope)
         }
         Operation::GetAll(scope, page) => list(*scope, page, state, shared, ring.as_deref(), &envelope),
-        Operation::ShowAll(page) => list(Scope::Cluster, page, state, shared, ring.as_deref(), &envelope),
+        Operation::ShowAll(_) => {
+            let mut listing = Listing::default();
+            shared.data.iter().for_each(|(key, content)| listing.push_all(key, &siblings(content)));
+            listing.reply(None, &envelope)
+        }
         Operation::Search(key) => {
             let held = shared.data.get(key).map(siblings).unwrap_or_default();
             reply::search(key, &[(state.name, Ok(held))], &envelope)

@@ -126,7 +126,7 @@ fn settle(wish: &Wish, client: &Client, membership: &dyn Membership) -> Result<S
 /// One attempt; the inner error may pass, the outer one does not.
 fn attempt_once(membership: &dyn Membership, wish: &Settled) -> Result<Result<Placed, Refused>, Failure> {
     let ring = membership.ring(0, Duration::ZERO)?.value;
-    let ring = ring.ok_or_else(|| Failure::failed(format!("there is no ring at {}", membership.place())))?;
+    let ring = ring.ok_or_else(|| Failure::failed(format!("there is no ring ({})", membership.place())))?;
     let signals = membership.signals()?;
     let (name, kind, value) = signal(wish, &ring);
     if let Some(running) = &ring.change {
