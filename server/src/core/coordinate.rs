@@ -146,6 +146,7 @@ impl Node {
                 self.proceed_write(token, write);
             }
             Some(Task::Join(_)) => self.proceed_join(token),
+            Some(Task::GivenUp(_)) => drop(self.tasks.take(token)),
             Some(Task::InspectKey(_)) => self.proceed_inspect(token, key),
             _ => {}
         }
@@ -287,6 +288,7 @@ impl Node {
         match self.tasks.get(token)? {
             Task::Op(op) => Some(op.op.key().clone()),
             Task::Join(join) => Some(join.key.clone()),
+            Task::GivenUp(key) => Some(key.clone()),
             Task::InspectKey(inspect) => Some(inspect.key.clone()),
             _ => None,
         }
@@ -301,8 +303,10 @@ impl Node {
             }
         }
         self.keys.leave(&key);
-        if matches!(self.tasks.get(token), Some(Task::Join(_))) {
-            return self.joined(token);
+        match self.tasks.get(token) {
+            Some(Task::Join(_)) => return self.joined(token),
+            Some(Task::GivenUp(_)) => return drop(self.tasks.take(token)),
+            _ => {}
         }
         let name = self.id.name;
         if let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) {
@@ -334,7 +338,29 @@ impl Node {
 
     /// Ends an operation.
     pub(super) fn finish(&mut self, token: Token, outcome: Outcome) {
-        let Some(Task::Op(op)) = self.tasks.take(token) else { return };
+        if let Some(Task::Op(op)) = self.tasks.take(token) {
+            self.tell_end(op, outcome);
+        }
+    }
+
+    /// Ends an operation whose time is up. Where the store still works for it, a mark stays in its place: whoever is
+    /// behind it in the key's line has to have its turn.
+    pub(super) fn give_up(&mut self, token: Token, failure: Failure) {
+        let Some(op) = self.tasks.op(token) else { return };
+        let awaited = match &op.stage {
+            OpStage::Waiting => true,
+            OpStage::Writing(writing) => !writing.durable_here,
+            OpStage::Forwarded { .. } | OpStage::Reading { .. } => false,
+        };
+        let key = op.op.key().clone();
+        let ended =
+            if awaited { self.tasks.replace(token, Task::GivenUp(key)) } else { self.tasks.take(token) };
+        if let Some(Task::Op(op)) = ended {
+            self.tell_end(op, Outcome::Failed(failure));
+        }
+    }
+
+    fn tell_end(&mut self, op: Op, outcome: Outcome) {
         self.waiting_bytes -= bytes_of(&op.op);
         let me = [self.id.name];
         let nodes: SmallVec<[NodeName; 3]> = match op.stage {

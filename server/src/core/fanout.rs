@@ -72,6 +72,10 @@ impl Node {
                 Some(Task::Op(op)) if op.deadline_us <= self.now.mono_us => self.expire_op(token),
                 Some(Task::Op(Op { stage: OpStage::Forwarded { .. }, .. })) => self.coordinate_again(token),
                 Some(Task::Op(Op { stage: OpStage::Writing(_), .. })) => self.resend(token),
+                Some(Task::Op(Op { deadline_us, .. })) => {
+                    let at = *deadline_us;
+                    self.tasks.alarm(token, at);
+                }
                 Some(Task::Search(_)) => self.end_search(token),
                 Some(Task::Greeting(_)) => self.end_greeting(token),
                 Some(Task::Pull(_)) => self.fetch_again(token),
@@ -108,6 +112,6 @@ impl Node {
         } else {
             Failure::new(Code::Timeout, text)
         };
-        self.fail(token, failure);
+        self.give_up(token, failure);
     }
 }

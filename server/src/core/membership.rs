@@ -4,7 +4,7 @@
 //! way count their quorum anew under it, and from then on the node serves the new epoch alone. So by the end of the
 //! step no request of an earlier epoch is left, which is what the node then confirms.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ringkv_common::key::Key;
@@ -13,7 +13,7 @@ use ringkv_common::message::reply::{self, Envelope};
 use ringkv_common::message::{Level, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::orchestrator::Question;
-use ringkv_common::ring::{Node as RingNode, Phase, Ring};
+use ringkv_common::ring::{NODES_MAX, Node as RingNode, Phase, Ring};
 use serde::Serialize;
 
 use super::Node;
@@ -24,6 +24,8 @@ use super::task::{Greeting, Op, OpStage, Task};
 const FORWARD_AFTER_REMOVAL_MS: u64 = 5_000;
 /// Newcomers' addresses kept at most.
 const STRANGERS_MAX: usize = 16;
+/// How often a peer is sent the same ring at most, in milliseconds.
+const RING_MS: u64 = 100;
 /// How often a newcomer greets those who have not answered, in milliseconds.
 const GREET_MS: u64 = 200;
 
@@ -36,6 +38,10 @@ pub struct Membership {
     data: Vec<bool>,
     /// Partitions whose data went with this node's memory.
     lost: BTreeSet<u32>,
+    /// Those of them whose loss was accepted, while this node owns them.
+    accepted: BTreeSet<u32>,
+    /// When which peer was last sent the ring, and of which epoch.
+    rings_sent: BTreeMap<NodeName, (u64, u64)>,
     /// When a removed node may leave.
     leave_at_us: Option<u64>,
     left: bool,
@@ -57,6 +63,10 @@ impl Membership {
 
     pub(super) fn is_lost(&self, partition: u32) -> bool {
         self.lost.contains(&partition)
+    }
+
+    pub(super) fn was_lost(&self, partition: u32) -> bool {
+        self.accepted.contains(&partition)
     }
 
     pub(super) fn lost(&self) -> &BTreeSet<u32> {
@@ -94,11 +104,13 @@ impl Membership {
 impl Node {
     /// Goes by a newer ring from here on. One of another cluster or of no higher epoch changes nothing.
     pub(super) fn on_ring(&mut self, ring: Arc<Ring>) {
-        if let Some(mine) = &self.ring
-            && (mine.cluster_id != ring.cluster_id || mine.epoch >= ring.epoch)
-        {
-            self.membership.refused_rings += u64::from(mine.cluster_id != ring.cluster_id);
-            return;
+        if let Some(mine) = &self.ring {
+            // Their number never changes: a ring with another would empty the store.
+            let foreign = mine.cluster_id != ring.cluster_id || mine.partitions != ring.partitions;
+            self.membership.refused_rings += u64::from(foreign);
+            if foreign || mine.epoch >= ring.epoch {
+                return;
+            }
         }
         let was_in = self.me.is_some();
         self.membership.data.resize(ring.partitions as usize, false);
@@ -128,7 +140,9 @@ impl Node {
         let news: Vec<u32> = (0..ring.partitions).filter(|p| alone(*p) && !has(*p)).collect();
         // What it owns no more somebody else has, or says that it is lost.
         let kept: Vec<u32> = self.membership.lost.iter().copied().filter(|p| owned(ring, *p)).collect();
+        let accepted = self.membership.accepted.iter().copied().filter(|p| owned(ring, *p)).collect();
         self.membership.lost = kept.into_iter().chain(news).collect();
+        self.membership.accepted = accepted;
     }
 
     pub(super) fn on_ring_text(&mut self, text: &str) {
@@ -138,7 +152,17 @@ impl Node {
         }
     }
 
+    /// Sends a peer the ring; once in a while, though each of its requests may show that it lacks it.
     pub(super) fn send_ring(&mut self, to: NodeName) {
+        let (epoch, now_us) = (self.epoch(), self.now.mono_us);
+        let sent = self.membership.rings_sent.get(&to);
+        if sent.is_some_and(|(of, at)| *of == epoch && at.saturating_add(RING_MS * 1000) > now_us) {
+            return;
+        }
+        if self.membership.rings_sent.len() >= NODES_MAX {
+            self.membership.rings_sent.clear();
+        }
+        self.membership.rings_sent.insert(to, (epoch, now_us));
         let text = self.ring.as_ref().and_then(|r| r.to_json().ok());
         if let Some(text) = text {
             self.send(to, Message::Ring(text.into()));
@@ -203,6 +227,10 @@ impl Node {
         question: Question,
     ) {
         if question.kind.joins() == Some(self.id.name) && self.me.is_none() {
+            if self.membership.leave_at_us.is_some() {
+                let why = "it is leaving the ring it was in: it can join again when its process has ended";
+                return self.answer_consent(client, id.as_deref(), Err(why.to_owned()));
+            }
             return self.greet(client, id, terms, question.reach);
         }
         let answer = self.consent(&question);
@@ -308,7 +336,9 @@ impl Node {
             status: &'static str,
             accepted_partitions: usize,
         }
-        let accepted_partitions = std::mem::take(&mut self.membership.lost).len();
+        let accepted = std::mem::take(&mut self.membership.lost);
+        let accepted_partitions = accepted.len();
+        self.membership.accepted.extend(accepted);
         let answer = Accepted { status: "OK", accepted_partitions };
         self.reply(client, |envelope: Envelope| reply::plain(&answer, &envelope), id.as_deref(), terms, None);
     }

@@ -89,6 +89,7 @@ pub struct Node {
 impl Node {
     /// A node that knows no ring yet and holds nothing.
     pub fn new(id: Identity) -> Node {
+        let tasks = Tasks::of_life(id.actor);
         Node {
             id,
             now: Now::default(),
@@ -97,7 +98,7 @@ impl Node {
             me: None,
             clock: HybridClock::default(),
             dots: 0,
-            tasks: Tasks::default(),
+            tasks,
             keys: Keys::default(),
             requests: Requests::default(),
             membership: Membership::default(),

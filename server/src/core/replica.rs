@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::effect::{Effect, Token};
 use super::keys::Turn;
+use super::requests::Requests;
 use super::task::{Give, InspectKey, Join, JoinThen, Op, OpStage, Origin, Task};
 use super::{Node, WAITING_BYTES_MAX};
 use crate::store::Slice;
@@ -36,7 +37,7 @@ impl Node {
                 self.on_replicate(from, id, epoch, key, siblings, request);
             }
             Message::Fetch { id, epoch, purpose, stretch, known, bytes_max } => {
-                self.on_fetch(Give { to: from, id, purpose }, epoch, stretch, known, bytes_max);
+                self.on_fetch(Give { to: from, id, purpose, epoch }, stretch, known, bytes_max);
             }
             Message::Surrender { epoch, partition } => self.on_surrender(from, epoch, partition),
             Message::Released { epoch, partition } => self.on_released(from, epoch, partition),
@@ -62,13 +63,22 @@ impl Node {
         epoch == mine
     }
 
+    /// Whether there is no room for a peer's request; if so, it is told.
+    fn overloaded(&mut self, from: NodeName, id: Id) -> bool {
+        let full = self.tasks.full() || self.waiting_bytes > WAITING_BYTES_MAX;
+        if full {
+            let text = format!("{} has {} requests waiting, try again later", self.id.name, self.tasks.len());
+            self.send(from, Message::Failed { id, failure: Failure::new(Code::Overloaded, text) });
+        }
+        full
+    }
+
     fn on_forward(&mut self, from: NodeName, id: Id, epoch: u64, left_ms: u32, op: KeyOp, terms: Terms) {
         if !self.same_epoch(from, id, epoch) {
             return;
         }
-        if self.tasks.full() || self.waiting_bytes > WAITING_BYTES_MAX {
-            let text = format!("{} has {} requests waiting, try again later", self.id.name, self.tasks.len());
-            return self.send(from, Message::Failed { id, failure: Failure::new(Code::Overloaded, text) });
+        if self.overloaded(from, id) {
+            return;
         }
         self.begin(Origin::Peer { from, id }, op, Terms { timeout_ms: left_ms.max(1), ..terms });
     }
@@ -85,12 +95,10 @@ impl Node {
         if !self.same_epoch(from, id, epoch) {
             return;
         }
-        if self.tasks.full() {
-            let text = format!("{} has {} requests waiting", self.id.name, self.tasks.len());
-            return self.send(from, Message::Failed { id, failure: Failure::new(Code::Overloaded, text) });
+        if self.overloaded(from, id) {
+            return;
         }
-        self.requests.done(self.now, request);
-        self.join(Join { key, siblings, then: JoinThen::Replicated { to: from, id } });
+        self.join(Join { key, siblings, then: JoinThen::Replicated { to: from, id, request } });
     }
 
     /// Joins a state from elsewhere into what is held.
@@ -114,10 +122,17 @@ impl Node {
 
     pub(super) fn proceed_join(&mut self, token: Token) {
         let Some(Task::Join(join)) = self.tasks.get(token) else { return };
-        let (key, news) = (join.key.clone(), join.siblings.clone());
+        let (key, mut news) = (join.key.clone(), std::mem::take(&mut join.siblings));
+        let (request, pull) = match join.then {
+            JoinThen::Replicated { request, .. } => (request, None),
+            JoinThen::Pulled(pull) => (0, Some(pull)),
+        };
+        let returns = pull.is_some_and(|pull| self.returns_after_loss(pull));
         let busy = self.keys.get(&key).expect("the caller has seen to it");
         let state = busy.state.as_mut().expect("the caller has seen to it");
-        let changed = state.join(&news);
+        let changed = settle_late(state, &mut news, &self.requests, returns.then_some(self.id.actor))
+            | state.join(&news);
+        self.requests.done(self.now, request);
         if !changed && busy.writes.is_empty() {
             return self.joined(token);
         }
@@ -131,12 +146,15 @@ impl Node {
     pub(super) fn joined(&mut self, token: Token) {
         let Some(Task::Join(join)) = self.tasks.take(token) else { return };
         match join.then {
-            JoinThen::Replicated { to, id } => self.send(to, Message::Replicated { id }),
+            JoinThen::Replicated { to, id, .. } => self.send(to, Message::Replicated { id }),
             JoinThen::Pulled(pull) => self.pulled_one(pull),
         }
     }
 
     fn on_inspect(&mut self, from: NodeName, id: Id, key: Key) {
+        if self.overloaded(from, id) {
+            return;
+        }
         let token = self.tasks.add(Task::InspectKey(Box::new(InspectKey {
             to: Some((from, id)),
             key: key.clone(),
@@ -164,9 +182,9 @@ impl Node {
         }
     }
 
-    fn on_fetch(&mut self, give: Give, epoch: u64, stretch: Stretch, known: Vec<(u64, u64)>, bytes_max: u32) {
+    fn on_fetch(&mut self, give: Give, stretch: Stretch, known: Vec<(u64, u64)>, bytes_max: u32) {
         let (to, id) = (give.to, give.id);
-        if !self.same_epoch(to, id, epoch) {
+        if !self.same_epoch(to, id, give.epoch) || self.overloaded(to, id) {
             return;
         }
         let refuse = |code, text: String| Message::Failed { id, failure: Failure::new(code, text) };
@@ -195,7 +213,9 @@ impl Node {
         if !matches!(self.tasks.get(token), Some(Task::Give(_))) {
             return self.on_listed(token, records, next);
         }
-        if let Some(Task::Give(give)) = self.tasks.take(token) {
+        let Some(Task::Give(give)) = self.tasks.take(token) else { return };
+        // Read under a later ring than was asked for, the store may hold less than it held under that.
+        if self.same_epoch(give.to, give.id, give.epoch) {
             self.send(give.to, Message::Fetched { id: give.id, records, next });
         }
     }
@@ -250,18 +270,37 @@ impl Node {
 
     pub(super) fn on_unsent(&mut self, to: NodeName, message: Message) {
         self.membership.count_unsent(to);
-        match message {
-            // Definitely not done, and nobody else can: the client hears it at once.
-            Message::Forward { id, .. } => {
-                let stays = self.ring.as_ref().is_some_and(|r| r.node_named(to).is_some());
-                if !stays {
-                    let text = format!("{to}, the owner, cannot be reached");
-                    self.fail(id, Failure::new(Code::NotReady, text));
-                }
-            }
-            Message::Inspect { id, .. } => self.on_inspected(id, to, Err("cannot be reached".into())),
-            // Told again after a while, like all that is met by silence.
-            _ => {}
+        // All else is told again after a while, like what is met by silence: an earlier attempt may have arrived.
+        if let Message::Inspect { id, .. } = message {
+            self.on_inspected(id, to, Err("cannot be reached".into()));
         }
     }
+}
+
+/// Takes out of news what is no news though its dots are: adds these dots to what the state has seen. Whether it did.
+///
+/// A write that its client repeated elsewhere may have been done by two coordinators. Where this node knows its
+/// request and holds its version no more, that was superseded, and so is its twin. And where an accepted loss left
+/// nothing but what this life (`since_loss`) wrote to a key, what comes back is older, whatever its stamp says.
+fn settle_late(
+    state: &mut Siblings,
+    news: &mut Siblings,
+    requests: &Requests,
+    since_loss: Option<u128>,
+) -> bool {
+    if state.is_empty() {
+        return false;
+    }
+    let written_since = since_loss.is_some_and(|id| state.clock.entries().iter().any(|d| d.actor.id == id));
+    let mut changed = false;
+    news.versions.retain(|version| {
+        let twin = requests.knows(version.request) && state.of_request(version.request).is_none();
+        let late = !state.clock.covers(version.dot) && (twin || written_since && !version.contextual);
+        if late {
+            state.clock.see(version.dot);
+            changed = true;
+        }
+        !late
+    });
+    changed
 }

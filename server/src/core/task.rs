@@ -95,7 +95,7 @@ pub struct Join {
 #[derive(Debug)]
 pub enum JoinThen {
     /// The coordinator that sent it.
-    Replicated { to: NodeName, id: Id },
+    Replicated { to: NodeName, id: Id, request: u64 },
     /// The pull that fetched it.
     Pulled(Token),
 }
@@ -106,6 +106,8 @@ pub struct Give {
     pub to: NodeName,
     pub id: Id,
     pub purpose: Purpose,
+    /// The ring's epoch that it was asked under.
+    pub epoch: u64,
 }
 
 /// Several operations of one message.
@@ -151,6 +153,8 @@ pub struct Greeting {
 #[derive(Debug)]
 pub enum Task {
     Op(Op),
+    /// An operation that was given up, and whose key the store still works on.
+    GivenUp(Key),
     Join(Box<Join>),
     Give(Give),
     Gather(Box<Gather>),
@@ -166,6 +170,8 @@ pub enum Task {
 #[derive(Debug)]
 struct Placed {
     serial: u64,
+    /// The alarm that counts: one that was set before it is stale.
+    alarm_us: u64,
     task: Task,
 }
 
@@ -178,6 +184,12 @@ pub struct Tasks {
 }
 
 impl Tasks {
+    /// No tasks yet. A life numbers its tasks from a place of its own: an answer to an earlier life of the same name
+    /// must not pass for one to this life's question.
+    pub fn of_life(actor: u128) -> Tasks {
+        Tasks { serial: ringkv_common::key::hash(&actor.to_le_bytes()) >> 24, ..Tasks::default() }
+    }
+
     /// Whether new work must be refused.
     pub fn full(&self) -> bool {
         self.places.len() >= TASKS_MAX
@@ -191,15 +203,24 @@ impl Tasks {
     /// Adds a task.
     pub fn add(&mut self, task: Task) -> Token {
         self.serial += 1;
-        let place = self.places.insert(Placed { serial: self.serial, task });
+        let place = self.places.insert(Placed { serial: self.serial, alarm_us: 0, task });
         assert!(place < 1 << PLACE_BITS, "tasks are refused before there are so many");
         self.serial << PLACE_BITS | place as u64
     }
 
+    fn placed(&mut self, token: Token) -> Option<&mut Placed> {
+        let placed = self.places.get_mut((token & ((1 << PLACE_BITS) - 1)) as usize)?;
+        (placed.serial == token >> PLACE_BITS).then_some(placed)
+    }
+
     /// The task of a token, if it still is there.
     pub fn get(&mut self, token: Token) -> Option<&mut Task> {
-        let placed = self.places.get_mut((token & ((1 << PLACE_BITS) - 1)) as usize)?;
-        (placed.serial == token >> PLACE_BITS).then_some(&mut placed.task)
+        self.placed(token).map(|placed| &mut placed.task)
+    }
+
+    /// Puts another task in the place of one.
+    pub fn replace(&mut self, token: Token, task: Task) -> Option<Task> {
+        self.get(token).map(|held| std::mem::replace(held, task))
     }
 
     /// Ends a task.
@@ -216,9 +237,12 @@ impl Tasks {
         }
     }
 
-    /// Has the task looked at again at a monotonic moment.
+    /// Has the task looked at again at a monotonic moment, and not at one that was set before.
     pub fn alarm(&mut self, token: Token, at_us: u64) {
-        self.alarms.push(Reverse((at_us, token)));
+        if let Some(placed) = self.placed(token) {
+            placed.alarm_us = at_us;
+            self.alarms.push(Reverse((at_us, token)));
+        }
     }
 
     /// When the first alarm is due.
@@ -233,7 +257,7 @@ impl Tasks {
                 return None;
             }
             self.alarms.pop();
-            if self.get(token).is_some() {
+            if self.placed(token).is_some_and(|placed| placed.alarm_us == at) {
                 return Some(token);
             }
         }

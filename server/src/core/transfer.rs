@@ -286,6 +286,16 @@ impl Node {
         self.ask_stretch(token);
     }
 
+    /// Whether a pull brings back what an accepted loss had taken.
+    pub(super) fn returns_after_loss(&mut self, pull: Token) -> bool {
+        match self.tasks.get(pull) {
+            Some(Task::Pull(pull)) if pull.purpose == Purpose::Handover => {
+                self.membership.was_lost(pull.partition)
+            }
+            _ => false,
+        }
+    }
+
     fn pulled(&mut self, token: Token) {
         let Some(Task::Pull(pull)) = self.tasks.take(token) else { return };
         if pull.purpose == Purpose::Handover {
@@ -363,6 +373,8 @@ impl Node {
         let by_owner = ring.node(ring.readers(partition)[0]).name == from;
         if !owned && by_owner && self.transfers.surrenders.contains_key(&partition) {
             let token = self.tasks.add(Task::Handover(Handover { partition }));
+            // From here on, or what a late join brings meanwhile would pass for dropped.
+            self.membership.dropped(partition);
             self.out.push(Effect::Drop { token, partition });
         }
     }
@@ -372,7 +384,6 @@ impl Node {
             return;
         }
         if let Some(Task::Handover(Handover { partition })) = self.tasks.take(token) {
-            self.membership.dropped(partition);
             self.transfers.surrenders.remove(&partition);
             if let Some(ring) = self.ring.clone() {
                 self.offer(&ring);

@@ -1,0 +1,70 @@
+//! Contexts, end to end: what supersedes what.
+
+use super::*;
+
+fn alone() -> Bench {
+    Bench::founded(0, &founding(1))
+}
+
+fn put_with(context: &str, value: u32) -> String {
+    format!(r#"{{"op":"PUT","key":"k","value":{value},"context":{context},"want":["context"]}}"#)
+}
+
+fn values(bench: &mut Bench) -> Value {
+    let reply = bench.asked(r#"{"op":"GET_ONE","key":"k"}"#);
+    if reply["values"].is_array() { reply["values"].clone() } else { json(&format!("[{}]", reply["value"])) }
+}
+
+#[test]
+fn an_empty_context_covers_nothing_and_a_full_one_settles() {
+    let mut bench = alone();
+    bench.asked(&put_with("{}", 1));
+    bench.asked(&put_with("{}", 2));
+    let reply = bench.asked(r#"{"op":"GET_ONE","key":"k"}"#);
+    assert_eq!(reply["values"], json("[2,1]"), "newest first");
+    assert_eq!(reply["value"], 2);
+    bench.asked(&put_with(&reply["context"].to_string(), 3));
+    assert_eq!(bench.asked(r#"{"op":"GET_ONE","key":"k"}"#), json(r#"{"key":"k","value":3}"#));
+}
+
+#[test]
+fn a_stale_context_leaves_what_it_did_not_see() {
+    let mut bench = alone();
+    let first = bench.asked(&put_with("{}", 1))["context"].clone();
+    let second = bench.asked(&put_with(&first.to_string(), 2))["context"].clone();
+    assert_ne!(first, second);
+    bench.asked(&put_with(&first.to_string(), 3));
+    assert_eq!(values(&mut bench), json("[3,2]"), "both wrote after the first");
+    bench.asked(r#"{"op":"PUT","key":"k","value":4}"#);
+    assert_eq!(values(&mut bench), json("[4]"), "an overwrite supersedes all that is held");
+}
+
+#[test]
+fn foreign_names_are_kept_and_cover_nothing() {
+    let mut bench = alone();
+    bench.asked(&put_with("{}", 1));
+    let reply = bench.asked(&put_with(r#"{"192.168.1.69":2}"#, 2));
+    assert_eq!(reply["context"]["192.168.1.69"], 2);
+    assert_eq!(values(&mut bench), json("[2,1]"));
+    let context = bench.asked(r#"{"op":"GET_ONE","key":"k"}"#)["context"].to_string();
+    let settled = bench.asked(&put_with(&context, 3));
+    assert_eq!(settled["context"]["192.168.1.69"], 2, "kept with the key");
+    assert_eq!(values(&mut bench), json("[3]"));
+    assert_eq!(code(&bench.asked(&put_with("[]", 1))), "BAD_REQUEST");
+}
+
+#[test]
+fn a_delete_with_a_context_deletes_what_it_saw() {
+    let mut bench = alone();
+    let first = bench.asked(&put_with("{}", 1))["context"].clone();
+    bench.asked(&put_with("{}", 2));
+    let delete = |context: &Value| format!(r#"{{"op":"DELETE","key":"k","context":{context}}}"#);
+    assert_eq!(bench.asked(&delete(&first)), ok());
+    assert_eq!(values(&mut bench), json("[2]"), "the sibling that it did not see stays");
+    let context = bench.asked(r#"{"op":"GET_ONE","key":"k","want":["context"]}"#)["context"].clone();
+    assert_eq!(bench.asked(&delete(&context)), ok());
+    assert_eq!(code(&bench.asked(r#"{"op":"GET_ONE","key":"k"}"#)), "KEY_NOT_FOUND");
+    // What was seen before the delete does not bring the key back beside anything.
+    bench.asked(&put_with(&context.to_string(), 5));
+    assert_eq!(values(&mut bench), json("[5]"));
+}

@@ -1,0 +1,352 @@
+//! Changes of the ring: which quorum a write needs, who serves, what is handed over.
+
+use super::*;
+use ringkv_common::message::peer::{Purpose, Stretch};
+
+/// The numbers under which the other owners were told of a write.
+fn replicates(bench: &mut Bench) -> Vec<(NodeName, u64)> {
+    let told = |(to, message): (NodeName, Message)| match message {
+        Message::Replicate { id, .. } => Some((to, id)),
+        _ => None,
+    };
+    bench.sent().into_iter().filter_map(told).collect()
+}
+
+#[test]
+fn new_owners_are_told_in_copy_and_awaited_from_both_on() {
+    let ring = founding(1);
+    let [copy, both, switch, _] = phases(adding(&ring, 1));
+    let key = moving_key(&copy, 0, 1);
+    let mut source = Bench::founded(0, &ring);
+    source.adopt(&copy);
+    let write = source.ask(&put(&key, "1"));
+    assert_eq!(source.reply(write), Some(ok()), "the new owner's silence costs nothing");
+    assert_eq!(replicates(&mut source).len(), 1);
+
+    source.adopt(&both);
+    source.sent();
+    let write = source.ask(&put(&key, "2"));
+    let told = replicates(&mut source);
+    assert_eq!((source.reply(write), told.len()), (None, 1));
+    source.hear(1, Message::Replicated { id: told[0].1 });
+    assert_eq!(source.reply(write), Some(ok()));
+
+    // In switch the new owner coordinates, and needs the old one.
+    let mut target = Bench::without_ring(1);
+    target.adopt(&ring);
+    target.adopt(&both);
+    converse((0, &mut source), (1, &mut target));
+    assert_eq!(target.status().report.verified, target.status().report.incoming);
+    target.adopt(&switch);
+    target.sent();
+    let write = target.ask(&put(&key, "3"));
+    let told = replicates(&mut target);
+    assert_eq!((target.reply(write), told.len()), (None, 1));
+    target.hear(0, Message::Replicated { id: told[0].1 });
+    assert_eq!(target.reply(write), Some(ok()));
+}
+
+#[test]
+fn a_write_under_way_counts_anew_when_the_ring_changes() {
+    let ring = founding(1);
+    let [copy, both, ..] = phases(adding(&ring, 1));
+    let key = moving_key(&copy, 0, 1);
+    let mut source = Bench::founded(0, &ring);
+    source.adopt(&copy);
+    source.withholds = true;
+    let write = source.ask(&put(&key, "1"));
+    source.release_one();
+    source.sent();
+    source.adopt(&both);
+    let told = replicates(&mut source);
+    source.release();
+    assert_eq!((source.reply(write), told.len()), (None, 1), "durable here is not enough any more");
+    source.hear(1, Message::Replicated { id: told[0].1 });
+    assert_eq!(source.reply(write), Some(ok()));
+}
+
+#[test]
+fn a_silent_owner_is_told_again_once_in_a_while() {
+    let [_, both, ..] = phases(adding(&founding(1), 1));
+    let key = moving_key(&both, 0, 1);
+    let mut bench = Bench::founded(0, &founding(1));
+    bench.adopt(&both);
+    let write = bench.ask(&put(&key, "1"));
+    let first = replicates(&mut bench);
+    bench.pass_ms(1_500);
+    let again = replicates(&mut bench);
+    assert_eq!(again, vec![first[0]; 5], "every 300 ms, under the same number");
+    bench.pass_ms(600);
+    let reply = bench.reply(write).unwrap();
+    assert_eq!((code(&reply), &reply["indeterminate"]), ("TIMEOUT", &Value::Bool(true)));
+    assert!(
+        reply["message"].as_str().unwrap().contains("needed 1 replicas, got 0: node-1 timed out"),
+        "{reply}"
+    );
+}
+
+#[test]
+fn refusals_do_not_multiply_what_is_told_again() {
+    let ring = founding(2);
+    let mut bench = Bench::founded(0, &ring);
+    bench.adopt(&adding(&ring, 2));
+    let key = key_of(&ring, 1);
+    bench.sent();
+    bench.ask(&get(&key));
+    let mut forwards = 0;
+    let mut rings = 0;
+    for _ in 0..100 {
+        for (_, message) in bench.sent() {
+            match message {
+                // A peer that cannot catch up: it refuses, whatever it is sent.
+                Message::Forward { id, .. } => {
+                    forwards += 1;
+                    bench.hear(1, Message::Refused { id, epoch: 1 });
+                }
+                Message::Ring(_) => rings += 1,
+                _ => {}
+            }
+        }
+        bench.pass_ms(10);
+    }
+    assert!(forwards <= 110, "{forwards} in a second: one each refusal, not more each time");
+    assert!(rings <= 11, "{rings} rings in a second");
+}
+
+#[test]
+fn a_request_of_another_epoch_is_refused_unapplied_and_whoever_is_behind_catches_up() {
+    let ring = founding(2);
+    let later = adding(&ring, 2);
+    let mut bench = Bench::founded(0, &ring);
+    let key = key_of(&ring, 0);
+    let siblings = {
+        let mut twin = Bench::founded(1, &founding(2));
+        phases(removing(&founding(2), 0)).iter().for_each(|ring| twin.adopt(ring));
+        twin.put(&key, "1");
+        twin.store.read(&key)
+    };
+    let replicate =
+        |epoch| Message::Replicate { id: 5, epoch, key: key.clone(), siblings: siblings.clone(), request: 0 };
+    bench.hear(1, replicate(2));
+    assert_eq!(
+        bench.sent(),
+        [(name(1), Message::Refused { id: 5, epoch: 1 }), (name(1), Message::RingWanted)],
+        "it is behind and asks for the ring"
+    );
+    assert!(bench.store.read(&key).is_empty(), "unapplied");
+    bench.hear(1, Message::Ring(later.to_json().unwrap().into()));
+    assert_eq!(bench.status().epoch, 2);
+    bench.hear(1, replicate(1));
+    assert_eq!(
+        bench.sent(),
+        [(name(1), Message::Refused { id: 5, epoch: 2 })],
+        "now the other one is behind"
+    );
+    bench.hear(1, Message::RingWanted);
+    assert!(matches!(bench.sent().as_slice(), [(_, Message::Ring(_))]));
+    bench.hear(1, replicate(2));
+    assert_eq!(bench.sent(), [(name(1), Message::Replicated { id: 5 })]);
+}
+
+#[test]
+fn a_refused_request_is_told_again_with_the_ring_before_it() {
+    let ring = founding(2);
+    let later = adding(&ring, 2);
+    let (mut ahead, mut behind) = (Bench::founded(0, &ring), Bench::founded(1, &ring));
+    let key = key_of(&ring, 1);
+    ahead.adopt(&later);
+    let write = ahead.ask(&put(&key, "1"));
+    converse((0, &mut ahead), (1, &mut behind));
+    assert_eq!((ahead.reply(write), behind.status().epoch), (Some(ok()), 2));
+    let read = behind.ask(&get(&key_of(&ring, 0)));
+    converse((0, &mut ahead), (1, &mut behind));
+    assert_eq!(code(&behind.reply(read).unwrap()), "KEY_NOT_FOUND");
+}
+
+#[test]
+fn operations_go_to_the_owner_and_are_told_again_under_one_request_id() {
+    let ring = founding(2);
+    let (mut gate, mut owner) = (Bench::founded(0, &ring), Bench::founded(1, &ring));
+    let key = key_of(&ring, 1);
+    let write = gate.ask(&put(&key, "1"));
+    let first = gate.sent();
+    gate.pass_ms(301);
+    let second = gate.sent();
+    assert_eq!((first.len(), second.len()), (1, 1));
+    for (_, message) in first.into_iter().chain(second) {
+        owner.hear(0, message);
+    }
+    assert_eq!(owner.node.dots, 1, "told twice, done once");
+    converse((0, &mut gate), (1, &mut owner));
+    assert_eq!(gate.reply(write), Some(ok()));
+    let read = gate.ask(&get(&key));
+    converse((0, &mut gate), (1, &mut owner));
+    assert_eq!(gate.reply(read).unwrap()["value"], 1);
+}
+
+#[test]
+fn an_owner_that_stays_silent_leaves_a_write_unknown_and_a_read_without_harm() {
+    let ring = founding(2);
+    let mut gate = Bench::founded(0, &ring);
+    let key = key_of(&ring, 1);
+    let (write, read) = (gate.ask(&put(&key, "1")), gate.ask(&get(&key)));
+    gate.pass_ms(2_001);
+    assert_eq!(gate.reply(write).unwrap()["indeterminate"], true);
+    let read = gate.reply(read).unwrap();
+    assert_eq!((code(&read), read["indeterminate"].as_bool()), ("TIMEOUT", None));
+    assert_eq!((gate.status().tasks, gate.status().waiting_bytes), (0, 0));
+}
+
+#[test]
+fn a_message_that_comes_back_unsent_late_does_not_deny_what_was_told_since() {
+    let ring = founding(2);
+    let mut gate = Bench::founded(0, &ring);
+    let key = key_of(&ring, 1);
+    let write = gate.ask(&put(&key, "1"));
+    let (to, message) = gate.sent().remove(0);
+    let [.., done] = phases(removing(&ring, 1));
+    gate.adopt(&done);
+    assert_eq!(gate.reply(write), Some(ok()), "this node owns the key now");
+    let rings = phases(adding(&done, 3));
+    rings.iter().for_each(|ring| gate.adopt(ring));
+    let key = moving_key(&rings[0], 0, 3);
+    let write = gate.ask(&put(&key, "2"));
+    gate.step(Event::Unsent { to, message });
+    assert_eq!(gate.reply(write), None);
+    let (_, message) = gate.sent().into_iter().find(|(_, m)| matches!(m, Message::Forward { .. })).unwrap();
+    gate.step(Event::Unsent { to: name(1), message });
+    assert_eq!(gate.reply(write), None, "it may have been done by the owner that it went to since");
+}
+
+#[test]
+fn a_partition_moves_whole_and_the_former_owner_drops_it_only_when_told() {
+    let ring = founding(1);
+    let rings = phases(adding(&ring, 1));
+    let (mut source, mut target) = (Bench::founded(0, &ring), Bench::without_ring(1));
+    target.adopt(&ring);
+    let keys: Vec<Key> = keys(|_| true).take(300).collect();
+    for key in &keys {
+        source.put(key, "1");
+    }
+    for (n, ring) in rings.iter().enumerate() {
+        source.adopt(ring);
+        target.adopt(ring);
+        let key = keys.iter().find(|k| rings[0].moves(k.partition(PARTITIONS))).unwrap();
+        let (write, read) = (source.ask(&put(key, &n.to_string())), target.ask(&get(key)));
+        converse((0, &mut source), (1, &mut target));
+        assert_eq!(source.reply(write), Some(ok()), "epoch {}", ring.epoch);
+        assert!(target.reply(read).is_some(), "epoch {}", ring.epoch);
+        let report = target.status().report;
+        if ring.change.is_some() {
+            let done = if n == 0 { report.copied } else { report.verified };
+            assert_eq!((report.incoming, done), (32, 32), "epoch {}", ring.epoch);
+        }
+    }
+    let (left, came) = (source.status(), target.status());
+    assert_eq!(
+        left.stored + came.stored,
+        300,
+        "each key is at one node: {} and {}",
+        left.stored,
+        came.stored
+    );
+    assert_eq!(left.keys, left.stored);
+    assert!(left.report.lost_partitions.is_empty() && came.report.lost_partitions.is_empty());
+}
+
+#[test]
+fn a_removed_node_leaves_only_when_all_is_handed_over() {
+    let ring = founding(2);
+    let mut leaving = Bench::founded(0, &ring);
+    let key = key_of(&ring, 0);
+    leaving.put(&key, "1");
+    let rings = phases(removing(&ring, 0));
+    rings.iter().for_each(|ring| leaving.adopt(ring));
+    leaving.pass_ms(20_000);
+    assert!(!leaving.left, "the owner never answered");
+    let partition = key.partition(PARTITIONS);
+    let offers = |bench: &mut Bench| {
+        bench.sent().iter().filter(|(_, m)| matches!(m, Message::Surrender { .. })).count()
+    };
+    assert!(offers(&mut leaving) >= 20, "it keeps offering");
+    // Released by somebody who is no owner, of another epoch, or of a partition out of range: nothing happens.
+    let epoch = rings[3].epoch;
+    leaving.hear(7, Message::Released { epoch, partition });
+    leaving.hear(1, Message::Released { epoch: epoch - 1, partition });
+    leaving.hear(1, Message::Released { epoch, partition: 1_000_000 });
+    assert!(!leaving.store.read(&key).is_empty());
+    leaving.hear(1, Message::Released { epoch, partition });
+    assert!(leaving.store.read(&key).is_empty());
+    leaving.pass_ms(100);
+    assert!(leaving.left);
+}
+
+#[test]
+fn a_removed_node_forwards_for_a_while_before_it_leaves() {
+    let ring = founding(2);
+    let mut leaving = Bench::founded(0, &ring);
+    phases(removing(&ring, 0)).iter().for_each(|ring| leaving.adopt(ring));
+    leaving.pass_ms(4_000);
+    leaving.sent();
+    leaving.ask(&get(&Key::new("any").unwrap()));
+    assert!(matches!(leaving.sent().as_slice(), [(_, Message::Forward { .. })]));
+    assert!(!leaving.left);
+    leaving.pass_ms(3_200);
+    assert!(leaving.left);
+}
+
+#[test]
+fn a_removed_node_makes_itself_known_to_owners_that_joined_later() {
+    let ring = founding(2);
+    let mut leaving = Bench::founded(0, &ring);
+    leaving.put(&key_of(&ring, 0), "1");
+    phases(removing(&ring, 0)).iter().for_each(|ring| leaving.adopt(ring));
+    let sent = leaving.sent();
+    let hello = sent.iter().position(|(_, m)| matches!(m, Message::Hello { .. })).unwrap();
+    let offer = sent.iter().position(|(_, m)| matches!(m, Message::Surrender { .. })).unwrap();
+    assert!(hello < offer);
+}
+
+#[test]
+fn a_giver_that_falls_silent_does_not_keep_others_from_handing_over() {
+    let ring = founding(3);
+    let mut owner = Bench::founded(0, &ring);
+    let partition = key_of(&ring, 0).partition(PARTITIONS);
+    owner.hear(1, Message::Surrender { epoch: 1, partition });
+    let asked = |bench: &mut Bench| -> Vec<NodeName> {
+        let fetches = bench.sent().into_iter();
+        fetches.filter(|(_, m)| matches!(m, Message::Fetch { .. })).map(|(to, _)| to).collect()
+    };
+    assert_eq!(asked(&mut owner), [name(1)]);
+    owner.hear(2, Message::Surrender { epoch: 1, partition });
+    assert_eq!(asked(&mut owner), [], "one after the other");
+    owner.pass_ms(600);
+    owner.hear(2, Message::Surrender { epoch: 1, partition });
+    assert_eq!(asked(&mut owner), [name(2)]);
+}
+
+#[test]
+fn a_former_owner_gives_only_what_was_asked_under_its_own_ring() {
+    let ring = founding(1);
+    let rings = phases(adding(&ring, 1));
+    let key = moving_key(&rings[0], 0, 1);
+    let mut source = Bench::founded(0, &ring);
+    source.put(&key, "1");
+    source.adopt(&rings[0]);
+    source.withholds = true;
+    let stretch = Stretch { partition: key.partition(PARTITIONS), after: None, until: None };
+    let fetch = Message::Fetch {
+        id: 3,
+        epoch: 2,
+        purpose: Purpose::List,
+        stretch,
+        known: Vec::new(),
+        bytes_max: 1000,
+    };
+    source.sent();
+    source.hear(1, fetch);
+    source.adopt(&rings[1]);
+    source.release();
+    let refused = source.sent().contains(&(name(1), Message::Refused { id: 3, epoch: 3 }));
+    assert!(refused, "the store was read under a later ring than was asked for");
+}
