@@ -363,6 +363,7 @@ impl Cluster {
             return;
         };
         self.trace.add(self.now_us, "asked", &body);
+        self.trace.say(self.now_us, || format!("{node} is asked {ask}: {}", String::from_utf8_lossy(&body)));
         self.owed.insert(ask, (node, process.life));
         self.tell_node(node, Event::Request { client: Client(ask), body: &body, value: None });
     }
@@ -383,6 +384,10 @@ impl Cluster {
             return;
         }
         self.trace.add(self.now_us, "answered", &body);
+        self.trace.say(self.now_us, || {
+            let text: String = String::from_utf8_lossy(&body).chars().take(160).collect();
+            format!("{node} answers {ask}: {text}")
+        });
         match self.asks.remove(&ask) {
             None => {}
             Some(Asker::Worker { worker, turn }) => self.worker_answered(worker, turn, Some(&body)),

@@ -37,6 +37,8 @@ impl Cluster {
         self.compare_collections(&mut wrong);
         // The longest time that any request may take.
         self.run_ms(31_000);
+        // Launchers go on asking how nodes stand: there is a moment when all that is answered too.
+        self.run_until(2_000, |c| c.unanswered().is_empty() && c.idle());
         for (ask, node) in self.unanswered() {
             wrong.push(format!("{node} never answered request {ask}"));
         }
@@ -126,6 +128,11 @@ impl Cluster {
         for key in shown.difference(&may) {
             wrong.push(format!("{key} is in a collection and was deleted or never written"));
         }
+    }
+
+    fn idle(&self) -> bool {
+        let statuses = self.running().into_iter().filter_map(|n| self.status(n));
+        statuses.into_iter().all(|s| s.tasks == 0 && s.waiting_bytes == 0)
     }
 
     fn nobody_holds_what_is_not_its_own(&mut self) -> bool {
