@@ -27,6 +27,14 @@ impl InConsul {
     }
 }
 
+/// How a launcher names itself in the lock.
+#[derive(serde::Deserialize)]
+struct Holder {
+    /// The machine's id and, last, its name.
+    machine: String,
+    pid: u32,
+}
+
 fn failed(error: Error) -> MembershipError {
     match error {
         Error::Decode { .. } | Error::TooLarge { .. } => MembershipError::Unusable(error.to_string()),
@@ -99,6 +107,10 @@ impl Membership for InConsul {
     fn lock_holder(&self) -> Result<Option<String>, MembershipError> {
         let entry = self.client.get(&self.keys.lock()).map_err(failed)?;
         let Some((session, value)) = entry.and_then(|e| Some((e.session?, e.value))) else { return Ok(None) };
+        if let Ok(Holder { machine, pid }) = serde_json::from_slice(&value) {
+            let host = machine.split_whitespace().last().unwrap_or_default();
+            return Ok(Some(format!("the launcher with pid {pid} on {host}")));
+        }
         let said = String::from_utf8_lossy(&value).trim().to_owned();
         if !said.is_empty() {
             return Ok(Some(said));
@@ -213,8 +225,11 @@ mod tests {
             assert_eq!(membership.cluster_size().unwrap().as_deref(), Some("4"));
             assert_eq!(membership.lock_holder().unwrap(), None);
             let session = client.create_session(&consul::NewSession::default()).unwrap();
-            assert!(client.acquire("blue/lock", "launcher 17 on here", &session).unwrap());
-            assert_eq!(membership.lock_holder().unwrap().as_deref(), Some("launcher 17 on here"));
+            assert!(client.acquire("blue/lock", "somebody", &session).unwrap());
+            assert_eq!(membership.lock_holder().unwrap().as_deref(), Some("somebody"));
+            assert!(client.acquire("blue/lock", r#"{"machine":"0-1 here","pid":17}"#, &session).unwrap());
+            let holder = membership.lock_holder().unwrap();
+            assert_eq!(holder.as_deref(), Some("the launcher with pid 17 on here"));
         });
     }
 

@@ -136,7 +136,11 @@ impl Facts<'_> {
         }
         let work = self.ring.change.is_some() || !self.signals.is_empty();
         match &self.orchestrator {
-            Some(who) => text.push(format!("{who} holds the lock.")),
+            Some(who) if work => text.push(format!(
+                "{} holds the lock; if it died, Consul frees the lock within half a minute and another goes on.",
+                capitalized(who)
+            )),
+            Some(who) => text.push(format!("{} holds the lock.", capitalized(who))),
             None if work => text.push(
                 "Nobody holds the lock: no launcher runs, or none may do this. `server_consumer` goes on with it."
                     .to_owned(),
