@@ -1,6 +1,6 @@
 //! The prompt: every command as on the command line, with history and completion.
 
-mod helper;
+mod completion;
 pub mod words;
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{Config, Editor};
 
-use self::helper::Completion;
+use self::completion::Completion;
 use super::console::say;
 use super::{Failure, Outcome};
 
