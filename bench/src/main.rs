@@ -62,6 +62,10 @@ enum Part {
     },
 }
 
+/// A node allocates and frees a record a write, on one thread: glibc's allocator took a fifth of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<()> {
     let options = Options::parse();
     match options.part {
