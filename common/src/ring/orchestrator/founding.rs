@@ -44,7 +44,12 @@ impl Orchestrator {
         if holders.count() * 2 <= newest.nodes.len() && !newest.nodes.iter().all(answered) {
             return false;
         }
-        self.write((*newest).clone(), actions);
+        let mut ring = (*newest).clone();
+        if consul.is_none() && ring.epoch == 1 {
+            // A node that sees epoch 1 appear takes it for the founding, at which it had nothing to lose.
+            ring.epoch = 2;
+        }
+        self.write(ring, actions);
         true
     }
 }

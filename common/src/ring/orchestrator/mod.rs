@@ -344,10 +344,12 @@ impl Orchestrator {
         }
         let changing = self.ring.as_ref().is_some_and(|r| r.change.is_some());
         self.survey_due = now.after_ms(if changing { SURVEY_MS.0 } else { SURVEY_MS.1 });
-        let names: Vec<NodeName> = match &self.ring {
+        let mut names: BTreeSet<NodeName> = match &self.ring {
             Some(ring) => ring.nodes.iter().map(|n| n.name).collect(),
             None => self.candidates.keys().copied().collect(),
         };
+        // A newer ring that somebody holds has nodes that Consul's does not know: they have to say whether it is right.
+        names.extend(self.held.values().flat_map(|r| &r.nodes).map(|n| n.name));
         let ahead = |name: &NodeName| match &self.ring {
             Some(ring) => self.reports.get(name).is_some_and(|r| r.epoch > ring.epoch),
             None => true,
