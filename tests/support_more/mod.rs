@@ -10,7 +10,9 @@ use std::io::Write as _;
 use serde_json::Value;
 
 pub use self::load::{Load, listed};
-pub use self::programs::{Ran, in_a_network_of_its_own, producer, programs_folder, run};
+pub use self::programs::{
+    Ran, consul_binary, in_a_network_of_its_own, producer, programs_folder, programs_on_path, run,
+};
 pub use self::python::{Python, script};
 
 use crate::support::{Consul, until};

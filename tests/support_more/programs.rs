@@ -1,5 +1,6 @@
 //! Other programs, run to their end.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -45,6 +46,22 @@ pub fn producer(world: &World, args: &[&str]) -> Command {
 /// Where the programs under test are.
 pub fn programs_folder() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_client_producer")).parent().expect("a file is in a folder").to_owned()
+}
+
+/// `$PATH` with the programs under test first.
+pub fn programs_on_path() -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = [programs_folder()].into_iter().chain(std::env::split_paths(&path));
+    std::env::join_paths(folders).expect("they were in a PATH before")
+}
+
+/// The real Consul, where there is one.
+pub fn consul_binary() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let given = std::env::var_os("CONSUL_BIN").map(PathBuf::from);
+    given.or_else(|| {
+        std::env::split_paths(&path).map(|folder| folder.join("consul")).find(|file| file.is_file())
+    })
 }
 
 /// A program that will run in a network namespace of its own, where all ports are free and only loopback is;
