@@ -26,8 +26,14 @@ if [ "$what" = test ]; then
   need python3-venv python3 -c 'import venv, ensurepip'
   need procps command -v ps
   need curl command -v curl
+  need iproute2 command -v ip
 fi
-[ ${#missing[@]} -eq 0 ] && exit 0
+# A test loads the records of all packages; without lists, as in a fresh container, apt knows only the installed ones.
+lists=there
+if [ "$what" = test ] && command -v apt-cache >/dev/null && [ "$(apt-cache pkgnames | wc -l)" -lt 10000 ]; then
+  lists=missing
+fi
+[ ${#missing[@]} -eq 0 ] && [ "$lists" = there ] && exit 0
 
 if ! command -v apt-get >/dev/null; then
   echo "these are missing, and there is no apt-get to install them with: ${missing[*]}" >&2
@@ -35,9 +41,16 @@ if ! command -v apt-get >/dev/null; then
 fi
 as_root=()
 if [ "$(id -u)" != 0 ]; then
-  command -v sudo >/dev/null || { echo "as root, please: apt-get install ${missing[*]}" >&2; exit 1; }
+  if ! command -v sudo >/dev/null; then
+    echo "as root, please: apt-get update && apt-get install ${missing[*]}" >&2
+    [ ${#missing[@]} -eq 0 ] && exit 0
+    exit 1
+  fi
   as_root=(sudo)
 fi
+echo "updating Debian's package lists" >&2
+# Where this fails, what matters fails below, or the one test says so.
+"${as_root[@]}" apt-get update -qq || true
+[ ${#missing[@]} -eq 0 ] && exit 0
 echo "installing from Debian: ${missing[*]}" >&2
-"${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
