@@ -117,14 +117,16 @@ fn watch_ring(
     let span = span.clone();
     let mut away = false;
     let deliver = move |event: Watched<Option<Entry>>| match event {
-        Watched::Changed { value: None, .. } => handle.ring_absent(),
-        Watched::Changed { value: Some(entry), .. } => match Ring::from_json(&entry.value) {
-            Ok(ring) => {
-                handle.ring(Arc::new(ring));
-                nudge();
+        Watched::Changed { value, .. } => {
+            match value.map(|entry| Ring::from_json(&entry.value)) {
+                None => handle.ring_absent(),
+                Some(Ok(ring)) => handle.ring(Arc::new(ring)),
+                Some(Err(error)) => {
+                    span.in_scope(|| tracing::error!("the ring in Consul is of no use: {error}"));
+                }
             }
-            Err(error) => span.in_scope(|| tracing::error!("the ring in Consul is of no use: {error}")),
-        },
+            nudge();
+        }
         Watched::Unreachable { error, .. } if !away => {
             away = true;
             span.in_scope(|| tracing::warn!("goes on with the last ring: {error}"));

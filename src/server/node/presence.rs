@@ -35,7 +35,7 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Starts the thread.
+    /// Starts the thread, which registers the node after the first [`Presence::nudge`].
     pub fn start(
         client: Client,
         keys: &Keys,
@@ -57,7 +57,8 @@ impl Presence {
         Ok(Presence { words, ended, id })
     }
 
-    /// Lets others know at once that there is news; without it they learn with the next heartbeat.
+    /// Says that Consul's ring was read. The first time it lets the node be registered, later it lets others know at
+    /// once that there is news; without it they learn with the next heartbeat.
     pub fn nudge(&self) -> impl Fn() + Send + 'static {
         let words = self.words.clone();
         move || drop(words.send(Word::Nudge))
@@ -115,6 +116,11 @@ struct Teller {
 
 impl Teller {
     fn run(&mut self, word: &Receiver<Word>) {
+        // Nobody may count on the node before it knows what Consul says of the ring: a ring that were founded with it
+        // first would look to it like one that it had been in before, and lost its data of.
+        if !matches!(word.recv(), Ok(Word::Nudge)) {
+            return;
+        }
         loop {
             let told = self.beat();
             if told.is_ok() && std::mem::take(&mut self.away) {
