@@ -181,7 +181,7 @@ impl Bed {
     }
 
     /// Measures a row: in each round every system, in the order of [`System::ALL`]; `None` where Redis is missing.
-    /// While others disturb, rounds are added, within [`PATIENCE`]; of all, the least disturbed ones are returned.
+    /// While others disturb, rounds are added, within `PATIENCE`; of all, the least disturbed ones are returned.
     pub fn measure(&self, row: &Row) -> Result<Vec<Round>> {
         let mut pace = None;
         let mut rounds: Vec<Round> = Vec::new();

@@ -27,6 +27,8 @@ use crate::store::{Memory, Storage};
 
 /// Messages taken from one socket before the others have their turn.
 const BATCH: usize = 256;
+/// Effects that are gathered before they are carried out: more keys than a processor fetches at once.
+const EFFECTS: usize = 32;
 /// Commands that may wait; they come from a handful of threads.
 const COMMANDS_MAX: usize = 1024;
 /// How long the loop sleeps at most.
@@ -136,7 +138,10 @@ pub struct Shell {
     commands: Receiver<Command>,
     handle: Handle,
     sleeper: Sleeper,
+    /// What is to be done.
     effects: Vec<Effect>,
+    /// What is to be done first, since it follows from the effect at hand. Empty between effects.
+    following: Vec<Effect>,
     /// Scans that wait for a quiet moment.
     scans: VecDeque<Effect>,
     started: Instant,
@@ -173,6 +178,7 @@ impl Shell {
             handle: Handle { commands: sender, waker },
             sleeper,
             effects: Vec::new(),
+            following: Vec::new(),
             scans: VecDeque::new(),
             started: Instant::now(),
             end: None,
@@ -227,19 +233,25 @@ impl Shell {
         busy
     }
 
+    /// Requests are read together and then carried out together, so that the store can fetch their keys at once.
     fn take_requests(&mut self, now: Now) -> Result<bool, ShellError> {
-        for taken in 0..BATCH {
-            let Some(message) = self.clients.receive()? else { return Ok(taken > 0) };
+        let mut taken = 0;
+        while taken < BATCH {
+            let Some(message) = self.clients.receive()? else { break };
+            taken += 1;
             let client = message.client;
-            match message.frames.as_slice() {
-                [body] if message.complete => self.step(now, Event::Request { client, body, value: None }),
-                [body, value] if message.complete => {
-                    self.step(now, Event::Request { client, body, value: Some(value) });
-                }
-                _ => self.step(now, Event::TooManyFrames { client, frames: message.count }),
+            let event = match message.frames.as_slice() {
+                [body] if message.complete => Event::Request { client, body, value: None },
+                [body, value] if message.complete => Event::Request { client, body, value: Some(value) },
+                _ => Event::TooManyFrames { client, frames: message.count },
+            };
+            self.node.step(now, event, &mut self.effects);
+            if self.effects.len() >= EFFECTS {
+                self.carry_out_all(now);
             }
         }
-        Ok(true)
+        self.carry_out_all(now);
+        Ok(taken > 0)
     }
 
     fn take_frames(&mut self, now: Now) -> Result<bool, ShellError> {
@@ -277,18 +289,30 @@ impl Shell {
 
     /// Gives the core an event and carries out all that follows from it.
     fn step(&mut self, now: Now, event: Event) {
+        self.node.step(now, event, &mut self.effects);
+        self.carry_out_all(now);
+    }
+
+    /// Carries out what was gathered, each effect with all that follows from it before the next one: so requests of
+    /// one client end in the order in which they came.
+    fn carry_out_all(&mut self, now: Now) {
         let mut effects = std::mem::take(&mut self.effects);
-        self.node.step(now, event, &mut effects);
-        let mut at = 0;
-        while at < effects.len() {
-            let effect = std::mem::replace(&mut effects[at], Effect::Leave);
-            at += 1;
-            if let Some(event) = self.carry_out(now, effect) {
-                self.node.step(now, event, &mut effects);
+        let key = |effect| if let &Effect::Read { ref key, .. } = effect { Some(key) } else { None };
+        self.store.warm(effects.iter().filter_map(key));
+        let mut following = std::mem::take(&mut self.following);
+        for effect in effects.drain(..) {
+            following.push(effect);
+            let mut at = 0;
+            while at < following.len() {
+                let effect = std::mem::replace(&mut following[at], Effect::Leave);
+                at += 1;
+                if let Some(event) = self.carry_out(now, effect) {
+                    self.node.step(now, event, &mut following);
+                }
             }
+            following.clear();
         }
-        effects.clear();
-        self.effects = effects;
+        (self.effects, self.following) = (effects, following);
     }
 
     /// Carries out an effect; what comes of it at once is returned.

@@ -59,6 +59,9 @@ pub trait Storage {
     /// All that is held of a key; the default where it never was heard of.
     fn read(&self, key: &Key) -> Siblings;
 
+    /// Says that these keys will be read presently, one after the other: an engine may fetch them all at once.
+    fn warm<'k>(&self, _keys: impl Iterator<Item = &'k Key> + Clone) {}
+
     /// Replaces all that is held of a key.
     fn write(&mut self, key: &Key, siblings: &Siblings);
 

@@ -80,6 +80,17 @@ impl Storage for Memory {
         entry.and_then(|entry| record::find(entry, &self.actors, key)).unwrap_or_default()
     }
 
+    fn warm<'k>(&self, keys: impl Iterator<Item = &'k Key> + Clone) {
+        let table = |key: &Key| &self.partitions[self.partition_of(key)].entries;
+        // Loads that do not wait for each other: the processor has several under way at once.
+        let places =
+            keys.clone().map(|key| table(key).hash_at_home(key.hash())).fold(0, |sum, hash| sum ^ hash);
+        let ends = |entry: &Entry| entry.first().copied().unwrap_or(0) ^ entry.last().copied().unwrap_or(0);
+        let records =
+            keys.filter_map(|key| table(key).get(key.hash()).map(ends)).fold(0, |sum, ends| sum ^ ends);
+        std::hint::black_box((places, records));
+    }
+
     fn write(&mut self, key: &Key, siblings: &Siblings) {
         let at = self.partition_of(key);
         let Memory { partitions, actors, scratch } = self;

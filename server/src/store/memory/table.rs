@@ -57,6 +57,11 @@ impl Table {
         None
     }
 
+    /// The hash at the place where this one belongs: a load of that place, whatever stands there.
+    pub fn hash_at_home(&self, hash: u64) -> u64 {
+        self.slots.get(self.home(hash)).map_or(0, |slot| slot.hash)
+    }
+
     /// Puts an entry, in place of the one of the same hash.
     pub fn insert(&mut self, hash: u64, entry: Entry) {
         if (self.len + 1) * 8 > self.places * 7 {
