@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ringkv_common::key::Key;
 use ringkv_common::message::Limits;
 use ringkv_common::name::{NodeName, Ports};
 use ringkv_common::ring::Ring;
@@ -297,8 +298,7 @@ impl Shell {
     /// one client end in the order in which they came.
     fn carry_out_all(&mut self, now: Now) {
         let mut effects = std::mem::take(&mut self.effects);
-        let key = |effect| if let &Effect::Read { ref key, .. } = effect { Some(key) } else { None };
-        self.store.warm(effects.iter().filter_map(key));
+        self.store.warm(effects.iter().filter_map(key_to_read));
         let mut following = std::mem::take(&mut self.following);
         for effect in effects.drain(..) {
             following.push(effect);
@@ -365,5 +365,12 @@ impl Shell {
         let sockets = [self.clients.socket(), self.peers.socket()];
         self.sleeper.sleep(&sockets, timeout)?;
         Ok(())
+    }
+}
+
+fn key_to_read(effect: &Effect) -> Option<&Key> {
+    match effect {
+        Effect::Read { key, .. } => Some(key),
+        _ => None,
     }
 }
