@@ -129,6 +129,9 @@ pub enum Message {
         records: Vec<Record>,
         /// Where to go on; `None`: the stretch is through.
         next: Option<Key>,
+        /// At a partition's beginning, for a new owner: (key hash, request) of the writes that are remembered as done,
+        /// so that one which is repeated there is not done again.
+        requests: Vec<(u64, u64)>,
     },
     /// I hold this partition and own it no more: take what you lack.
     Surrender {

@@ -185,7 +185,7 @@ impl Node {
         let key = write.key.clone();
         let mut next = self.keys.get(&key).and_then(|b| b.state.clone()).expect("the caller has seen to it");
         let request = write.request.unwrap_or(0);
-        let repeated = next.of_request(request).is_some() || self.requests.knows(request);
+        let repeated = next.of_request(request).is_some() || self.requests.knows(&key, request);
         let exists = !next.values().is_empty();
         let failure = match write.condition {
             _ if repeated => None,
@@ -230,7 +230,7 @@ impl Node {
         let busy = self.keys.get(key).expect("the caller has seen to it");
         busy.state = Some(siblings.clone());
         busy.writes.push((token, SmallVec::new()));
-        self.requests.done(self.now, request);
+        self.requests.begun(self.now, key, request);
         if self.ask_owners(token, key, w) {
             self.tasks.alarm(token, resend_us.min(deadline_us));
         }
@@ -309,8 +309,11 @@ impl Node {
             _ => {}
         }
         let name = self.id.name;
-        if let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) {
+        if let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), .. }) =
+            self.tasks.op(token)
+        {
             writing.durable_here = true;
+            self.requests.durable(&key, write.request.unwrap_or(0));
         }
         self.acknowledged(token, name);
     }

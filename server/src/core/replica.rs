@@ -37,14 +37,17 @@ impl Node {
                 self.on_replicate(from, id, epoch, key, siblings, request);
             }
             Message::Fetch { id, epoch, purpose, stretch, known, bytes_max } => {
-                self.on_fetch(Give { to: from, id, purpose, epoch }, stretch, known, bytes_max);
+                let give = Give { to: from, id, purpose, epoch, requests: Vec::new() };
+                self.on_fetch(give, stretch, known, bytes_max);
             }
             Message::Surrender { epoch, partition } => self.on_surrender(from, epoch, partition),
             Message::Released { epoch, partition } => self.on_released(from, epoch, partition),
             Message::Inspect { id, key } => self.on_inspect(from, id, key),
             Message::Forwarded { id, outcome, nodes } => self.on_forwarded(from, id, outcome, nodes),
             Message::Replicated { id } => self.acknowledged(id, from),
-            Message::Fetched { id, records, next } => self.on_fetched(id, records, next),
+            Message::Fetched { id, records, next, requests } => {
+                self.on_fetched(id, records, next, requests);
+            }
             Message::Inspected { id, siblings } => self.on_inspected(id, from, Ok(siblings)),
             Message::Refused { id, epoch } => self.on_refused(from, id, epoch),
             Message::Failed { id, failure } => self.on_failed(from, id, failure),
@@ -130,9 +133,9 @@ impl Node {
         let returns = pull.is_some_and(|pull| self.returns_after_loss(pull));
         let busy = self.keys.get(&key).expect("the caller has seen to it");
         let state = busy.state.as_mut().expect("the caller has seen to it");
-        let changed = settle_late(state, &mut news, &self.requests, returns.then_some(self.id.actor))
+        let changed = settle_late(&key, state, &mut news, &self.requests, returns.then_some(self.id.actor))
             | state.join(&news);
-        self.requests.done(self.now, request);
+        self.requests.begun(self.now, &key, request);
         if !changed && busy.writes.is_empty() {
             return self.joined(token);
         }
@@ -146,7 +149,10 @@ impl Node {
     pub(super) fn joined(&mut self, token: Token) {
         let Some(Task::Join(join)) = self.tasks.take(token) else { return };
         match join.then {
-            JoinThen::Replicated { to, id, .. } => self.send(to, Message::Replicated { id }),
+            JoinThen::Replicated { to, id, request } => {
+                self.requests.durable(&join.key, request);
+                self.send(to, Message::Replicated { id });
+            }
             JoinThen::Pulled(pull) => self.pulled_one(pull),
         }
     }
@@ -182,7 +188,7 @@ impl Node {
         }
     }
 
-    fn on_fetch(&mut self, give: Give, stretch: Stretch, known: Vec<(u64, u64)>, bytes_max: u32) {
+    fn on_fetch(&mut self, mut give: Give, stretch: Stretch, known: Vec<(u64, u64)>, bytes_max: u32) {
         let (to, id) = (give.to, give.id);
         if !self.same_epoch(to, id, give.epoch) || self.overloaded(to, id) {
             return;
@@ -204,6 +210,10 @@ impl Node {
         {
             return self.send(to, refuse(Code::NotReady, why));
         }
+        if give.purpose != Purpose::List && stretch.after.is_none() {
+            // Before the first record is read: whatever is durable by now will be among the records.
+            give.requests = self.requests.of_partition(stretch.partition, ring.partitions);
+        }
         let token = self.tasks.add(Task::Give(give));
         let slice = Slice { bytes_max: bytes_max as usize, records_max: GIVE_RECORDS_MAX };
         self.out.push(Effect::Scan { token, stretch, known, slice });
@@ -216,7 +226,7 @@ impl Node {
         let Some(Task::Give(give)) = self.tasks.take(token) else { return };
         // Read under a later ring than was asked for, the store may hold less than it held under that.
         if self.same_epoch(give.to, give.id, give.epoch) {
-            self.send(give.to, Message::Fetched { id: give.id, records, next });
+            self.send(give.to, Message::Fetched { id: give.id, records, next, requests: give.requests });
         }
     }
 
@@ -283,6 +293,7 @@ impl Node {
 /// request and holds its version no more, that was superseded, and so is its twin. And where an accepted loss left
 /// nothing but what this life (`since_loss`) wrote to a key, what comes back is older, whatever its stamp says.
 fn settle_late(
+    key: &Key,
     state: &mut Siblings,
     news: &mut Siblings,
     requests: &Requests,
@@ -294,7 +305,7 @@ fn settle_late(
     let written_since = since_loss.is_some_and(|id| state.clock.entries().iter().any(|d| d.actor.id == id));
     let mut changed = false;
     news.versions.retain(|version| {
-        let twin = requests.knows(version.request) && state.of_request(version.request).is_none();
+        let twin = requests.knows(key, version.request) && state.of_request(version.request).is_none();
         let late = !state.clock.covers(version.dot) && (twin || written_since && !version.contextual);
         if late {
             state.clock.see(version.dot);

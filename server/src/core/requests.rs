@@ -1,10 +1,14 @@
 //! Request ids that were answered: a write that is repeated is answered again and not done again.
 //!
 //! The id's hash also stands in the version it wrote, so that a new owner knows it; this window is for those whose
-//! version was superseded since. Ten minutes, and bounded.
+//! version was superseded since, and moves with its partition. Ten minutes, and bounded.
+//!
+//! Whoever knows an id has seen the version that it wrote: an owner hands on only ids that were durable before a pull
+//! began, and the receiver takes them up when the pull is through.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use ringkv_common::key::{Key, first_hash, last_hash};
 use ringkv_common::time::Now;
 
 /// How long an id is remembered, in milliseconds.
@@ -12,20 +16,41 @@ const REMEMBERED_MS: u64 = 600_000;
 /// Ids at most; beyond it the oldest go.
 const IDS_MAX: usize = 1 << 20;
 
+/// A write as it is remembered: its key's hash, and its request's.
+pub type Done = (u64, u64);
+
 /// The ids of writes that were done.
 #[derive(Debug, Default)]
 pub struct Requests {
-    order: VecDeque<(u64, u64)>,
-    known: BTreeSet<u64>,
+    order: VecDeque<(u64, Done)>,
+    /// Whether they are durable here. In the order of key hashes, so that a partition is a stretch of it.
+    known: BTreeMap<Done, bool>,
 }
 
 impl Requests {
-    /// Remembers one.
-    pub fn done(&mut self, now: Now, request: u64) {
-        if request == 0 || !self.known.insert(request) {
+    /// Remembers one whose version is in the key's state, durable or not.
+    pub fn begun(&mut self, now: Now, key: &Key, request: u64) {
+        self.remember(now, (key.hash(), request), false);
+    }
+
+    /// The version of one is durable.
+    pub fn durable(&mut self, key: &Key, request: u64) {
+        if let Some(durable) = self.known.get_mut(&(key.hash(), request)) {
+            *durable = true;
+        }
+    }
+
+    /// Remembers what a former owner remembers.
+    pub fn learn(&mut self, now: Now, done: Vec<Done>) {
+        done.into_iter().for_each(|done| self.remember(now, done, true));
+    }
+
+    fn remember(&mut self, now: Now, done: Done, durable: bool) {
+        if done.1 == 0 || self.known.contains_key(&done) {
             return;
         }
-        self.order.push_back((now.after_ms(REMEMBERED_MS), request));
+        self.known.insert(done, durable);
+        self.order.push_back((now.after_ms(REMEMBERED_MS), done));
         while self.order.len() > IDS_MAX || self.order.front().is_some_and(|(until, _)| *until < now.mono_us)
         {
             let Some((_, old)) = self.order.pop_front() else { break };
@@ -34,7 +59,26 @@ impl Requests {
     }
 
     /// Whether it was done.
-    pub fn knows(&self, request: u64) -> bool {
-        request != 0 && self.known.contains(&request)
+    pub fn knows(&self, key: &Key, request: u64) -> bool {
+        request != 0 && self.known.contains_key(&(key.hash(), request))
     }
+
+    /// All durable ones of a partition.
+    pub fn of_partition(&self, partition: u32, partitions: u32) -> Vec<Done> {
+        let known = self.known.range(stretch(partition, partitions));
+        known.filter(|(_, durable)| **durable).map(|(done, _)| *done).collect()
+    }
+
+    /// A partition is dropped: its owner knows them.
+    pub fn forget(&mut self, partition: u32, partitions: u32) {
+        let gone: Vec<Done> =
+            self.known.range(stretch(partition, partitions)).map(|(done, _)| *done).collect();
+        for done in gone {
+            self.known.remove(&done);
+        }
+    }
+}
+
+fn stretch(partition: u32, partitions: u32) -> std::ops::RangeInclusive<Done> {
+    (first_hash(partition, partitions), 0)..=(last_hash(partition, partitions), u64::MAX)
 }

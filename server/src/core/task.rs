@@ -14,6 +14,7 @@ use slab::Slab;
 
 use super::effect::{Client, Token};
 use super::listing::Listing;
+use super::requests::Done;
 use super::status::StatusTask;
 use super::transfer::{Handover, Pull};
 
@@ -108,6 +109,8 @@ pub struct Give {
     pub purpose: Purpose,
     /// The ring's epoch that it was asked under.
     pub epoch: u64,
+    /// At a partition's beginning: what its new owner has to remember too.
+    pub requests: Vec<Done>,
 }
 
 /// Several operations of one message.

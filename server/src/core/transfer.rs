@@ -28,6 +28,7 @@ use ringkv_common::ring::{Phase, Ring, SignalId};
 
 use super::Node;
 use super::effect::{Effect, Token};
+use super::requests::Done;
 use super::task::{Join, JoinThen, Task};
 
 /// Partitions pulled at one time.
@@ -89,6 +90,8 @@ pub struct Pull {
     open: usize,
     incomplete: bool,
     next: Option<Key>,
+    /// What the giver remembered of requests when the pull began.
+    requests: Vec<Done>,
 }
 
 /// A partition that is being dropped: its owner has all of it.
@@ -240,13 +243,22 @@ impl Node {
         }
     }
 
-    pub(super) fn on_fetched(&mut self, token: Token, records: Vec<Record>, next: Option<Key>) {
+    pub(super) fn on_fetched(
+        &mut self,
+        token: Token,
+        records: Vec<Record>,
+        next: Option<Key>,
+        requests: Vec<Done>,
+    ) {
         match self.tasks.get(token) {
             Some(Task::Pull(pull)) if pull.fetching => {
                 pull.fetching = false;
                 // One more than there are, so that the last one ends the stretch and not an earlier one.
                 pull.open = records.len() + 1;
                 pull.next = next;
+                if pull.after.is_none() {
+                    pull.requests = requests;
+                }
             }
             Some(Task::Listing(_)) => return self.on_listed(token, records, next),
             _ => return,
@@ -298,6 +310,8 @@ impl Node {
 
     fn pulled(&mut self, token: Token) {
         let Some(Task::Pull(pull)) = self.tasks.take(token) else { return };
+        // Now that all records are here: one whose request is known before it comes would pass for a late twin.
+        self.requests.learn(self.now, pull.requests);
         if pull.purpose == Purpose::Handover {
             self.transfers.handovers.remove(&pull.partition);
             let epoch = self.epoch();
@@ -375,6 +389,7 @@ impl Node {
             let token = self.tasks.add(Task::Handover(Handover { partition }));
             // From here on, or what a late join brings meanwhile would pass for dropped.
             self.membership.dropped(partition);
+            self.requests.forget(partition, ring.partitions);
             self.out.push(Effect::Drop { token, partition });
         }
     }
@@ -417,6 +432,7 @@ impl Pull {
             open: 0,
             incomplete: false,
             next: None,
+            requests: Vec::new(),
         }
     }
 }

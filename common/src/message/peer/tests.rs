@@ -57,7 +57,12 @@ fn messages() -> Vec<Message> {
             known: vec![(1, 2), (u64::MAX, 0)],
             bytes_max: 65_536,
         },
-        Message::Fetched { id: 1, records: vec![(key.clone(), siblings())], next: Some(key.clone()) },
+        Message::Fetched {
+            id: 1,
+            records: vec![(key.clone(), siblings())],
+            next: Some(key.clone()),
+            requests: vec![(1, 2)],
+        },
         Message::Surrender { epoch: 1, partition: 2 },
         Message::Released { epoch: 1, partition: 2 },
         Message::Inspect { id: 1, key },

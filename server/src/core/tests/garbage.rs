@@ -84,7 +84,8 @@ fn message() -> impl Strategy<Value = Message> {
         (id(), records, prop::option::of(key())).prop_map(|(id, records, next)| Message::Fetched {
             id,
             records,
-            next
+            next,
+            requests: vec![(3, 3)],
         }),
         (epoch(), 0..70u32).prop_map(|(epoch, partition)| Message::Surrender { epoch, partition }),
         (epoch(), 0..70u32).prop_map(|(epoch, partition)| Message::Released { epoch, partition }),
@@ -102,7 +103,9 @@ fn with_known(message: Message, known: u64) -> Message {
     match message {
         Message::Forwarded { id: KNOWN, outcome, nodes } => Message::Forwarded { id: known, outcome, nodes },
         Message::Replicated { id: KNOWN } => Message::Replicated { id: known },
-        Message::Fetched { id: KNOWN, records, next } => Message::Fetched { id: known, records, next },
+        Message::Fetched { id: KNOWN, records, next, requests } => {
+            Message::Fetched { id: known, records, next, requests }
+        }
         Message::Inspected { id: KNOWN, siblings } => Message::Inspected { id: known, siblings },
         Message::Refused { id: KNOWN, epoch } => Message::Refused { id: known, epoch },
         Message::Failed { id: KNOWN, failure } => Message::Failed { id: known, failure },

@@ -98,12 +98,12 @@ fn a_late_answer_to_an_earlier_question_is_not_taken_for_the_next_slice() {
     };
     let records = vec![record(asked[0].1)];
     for (id, _) in [again[0], asked[0]] {
-        bench.hear(1, Message::Fetched { id, records: records.clone(), next: None });
+        bench.hear(1, Message::Fetched { id, records: records.clone(), next: None, requests: Vec::new() });
     }
     // The rest of the other node's partitions is empty.
     for _ in 0..PARTITIONS {
         for (id, _) in fetches(&mut bench) {
-            bench.hear(1, Message::Fetched { id, records: Vec::new(), next: None });
+            bench.hear(1, Message::Fetched { id, records: Vec::new(), next: None, requests: Vec::new() });
         }
     }
     assert_eq!(shown(&bench.reply(client).unwrap()), [records[0].0.text()], "once");

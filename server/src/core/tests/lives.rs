@@ -197,3 +197,22 @@ fn a_write_that_was_done_elsewhere_under_its_request_id_does_not_come_back_late(
     }
     assert_eq!(target.get(&key)["value"], 2, "the first write was done once, and before the second");
 }
+
+#[test]
+fn a_new_owner_knows_which_requests_were_done_though_their_versions_are_superseded() {
+    let ring = founding(1);
+    let rings = phases(adding(&ring, 1));
+    let key = moving_key(&rings[0], 0, 1);
+    let (mut source, mut target) = (Bench::founded(0, &ring), Bench::without_ring(1));
+    target.adopt(&ring);
+    let delete = format!(r#"{{"op":"DELETE","key":"{}","request":"a"}}"#, key.text());
+    source.asked(&delete);
+    source.put(&key, "1");
+    for ring in &rings {
+        source.adopt(ring);
+        target.adopt(ring);
+        converse((0, &mut source), (1, &mut target));
+    }
+    assert_eq!(target.asked(&delete), ok(), "repeated");
+    assert_eq!(target.get(&key)["value"], 1, "and not done again");
+}
