@@ -1,8 +1,8 @@
 //! The node as a pure state machine: told what happened, it answers with what to do.
 //!
 //! It owns no socket, thread, clock or random source. Whoever drives it, the ZeroMQ shell or the simulator, carries
-//! out the effects and reports back. Everything that takes more than one event is a [`task`]; whatever touches a
-//! key's data goes through [`keys`], which lets one operation after another see the last one's result.
+//! out the effects and reports back. Everything that takes more than one event is a `task`; whatever touches a
+//! key's data goes through `keys`, which lets one operation after another see the last one's result.
 //!
 //! ```text
 //!   Request ─► coordinate ─┬─ not an owner ─► Send Forward … Forwarded ───────────────────────────────┐
