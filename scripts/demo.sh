@@ -8,7 +8,9 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh build
 cargo build --release --quiet --bin server_consumer --bin client_producer
 bin=${CARGO_TARGET_DIR:-target}/release
-log=$(mktemp)
+# A folder of its own, so that every demo begins with an empty cluster, and ringkv-data is left alone.
+data=$(mktemp -d)
+log=$data/server.log
 server=
 
 finish() {
@@ -17,7 +19,7 @@ finish() {
     kill -TERM "$server"
     wait "$server" || true
   fi
-  rm -f "$log"
+  rm -rf "$data"
 }
 trap finish EXIT
 trap 'exit 130' INT
@@ -26,13 +28,13 @@ trap 'exit 143' TERM
 show() { echo; echo "\$ client_producer $*"; "$bin/client_producer" "$@"; }
 
 echo "\$ server_consumer --dev 4"
-"$bin/server_consumer" --dev 4 >"$log" &
+"$bin/server_consumer" --dev 4 --data-dir "$data/nodes" >"$data/ready" 2>"$log" &
 server=$!
-until grep -q '^ready: ' "$log"; do
-  kill -0 "$server" 2>/dev/null || { echo "server_consumer ended before it was ready" >&2; exit 1; }
+until grep -q '^ready: ' "$data/ready"; do
+  kill -0 "$server" 2>/dev/null || { cat "$log" >&2; echo "server_consumer ended before it was ready" >&2; exit 1; }
   read -rt 0.1 <> <(:) || true
 done
-grep '^ready: ' "$log"
+cat "$data/ready"
 
 show --mode consistent
 show add-node node-4
@@ -44,9 +46,9 @@ if [ "${1:-}" = --once ]; then
   echo "done"
   exit 0
 fi
-cat <<'TEXT'
+cat <<TEXT
 
-The cluster goes on running. In another terminal:
+The cluster goes on running; what its nodes say is in $log. In another terminal:
   target/release/client_producer put hello world
   target/release/client_producer explain hello
   target/release/client_producer migrate --mode hrw
