@@ -3,7 +3,8 @@
 # default ports. Runs in a network namespace of its own, so those ports are free whatever else runs.
 # Needs CONSUL_BIN and the programs under test on PATH.
 set -euo pipefail
-cd "$(mktemp -d)"
+here=$(mktemp -d)
+cd "$here"
 mkdir bin
 ln -s "$CONSUL_BIN" bin/consul
 PATH=$PWD/bin:$PATH
@@ -40,7 +41,7 @@ answered() { # awaits a signal's result, which must be that it was done
   await "an answer to the signal for $1" consul kv get "ringkv/results/$1"
   consul kv get "ringkv/results/$1" | grep -q '"outcome":"done"' || fail "$1: $(consul kv get "ringkv/results/$1")"
 }
-trap 'kill $(jobs -p) 2>/dev/null || true; [ "${ok:-}" = 1 ] || tail -n 40 server.log >&2' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; [ "${ok:-}" = 1 ] || tail -n 40 server.log >&2; rm -rf "$here"' EXIT
 
 start
 client_producer --mode consistent
