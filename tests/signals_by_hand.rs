@@ -6,7 +6,6 @@ mod support_more;
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::thread;
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -90,22 +89,31 @@ fn a_node_that_is_being_added_is_not_removed() {
 
 #[test]
 fn of_two_clients_at_the_same_moment_one_is_refused_backs_off_and_both_succeed() {
-    let Some(world) =
-        real_world("of_two_clients_at_the_same_moment_one_is_refused_backs_off_and_both_succeed", 2)
-    else {
-        return;
-    };
-    let mut launcher = world.launch_ready(&[], 2);
-    let clients = [(); 2].map(|()| {
+    let test = "of_two_clients_at_the_same_moment_one_is_refused_backs_off_and_both_succeed";
+    let Some(world) = real_world(test, 2) else { return };
+    // The first change is held until the second client was refused: so they meet however busy the machine is.
+    let mut launcher = world.launch_ready(&["--hold-at", "both"], 2);
+    let folder = world.folder.path();
+    let mut clients = ["a.err", "b.err"].map(|err| {
         let mut command = producer(&world, &["add-node"]);
-        thread::spawn(move || run(&mut command))
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.join(err)).unwrap());
+        command.spawn().unwrap()
     });
-    let ran = clients.map(|client| client.join().unwrap());
-    for client in &ran {
-        assert_eq!(client.code, Some(0), "{}{}", client.stdout, client.stderr);
+    let refusals = || {
+        let said = ["a.err", "b.err"].map(|err| fs::read_to_string(folder.join(err)).unwrap());
+        said.map(|said| said.contains("refused: ") && said.contains("trying again in"))
+    };
+    until("refusal of one", || refusals().contains(&true).then_some(()));
+    launcher.said("holding at both");
+    launcher.signal(Signal::USR1);
+    for client in &mut clients {
+        let status = until("end of a client", || client.try_wait().unwrap());
+        assert!(status.success(), "{status}");
     }
-    let backed_off = ran.iter().filter(|r| r.stderr.contains("trying again in")).count();
-    assert_eq!(backed_off, 1, "{}\n{}", ran[0].stderr, ran[1].stderr);
+    assert_ne!(refusals()[0], refusals()[1], "one was refused, the other was not");
     launcher.ready(4);
     assert_eq!(world.consul.healthy("ringkv").len(), 4);
     assert_eq!(world.consul.epoch("ringkv/ring"), 9, "two changes, four rings each");
