@@ -185,7 +185,15 @@ impl Orchestrator {
                     Some(Err(why)) => Some(format!("{node}: {why}")),
                     None => Some(format!("{node} gave no answer within {} s", ANSWER_MS / 1000)),
                 };
-                let nos: Vec<String> = answers.iter().filter_map(no).collect();
+                let mut nos: Vec<String> = answers.iter().filter_map(no).collect();
+                // A few know too little: the ring may have been set back, and most may hold a newer one.
+                let members = answers.keys().filter(|n| ring.node_named(**n).is_some()).count();
+                let all = ring.nodes.len();
+                if members * 2 <= all {
+                    nos.push(format!(
+                        "{members} of the ring's {all} nodes are healthy, a change needs most of them"
+                    ));
+                }
                 if nos.is_empty() {
                     self.negotiation = None;
                     return self.write(plan, actions);

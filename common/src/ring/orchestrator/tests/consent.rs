@@ -119,3 +119,21 @@ fn a_lost_lock_stops_a_change_and_the_regained_lock_goes_on() {
     world.settle(&mut machine);
     assert_eq!(world.result("node-3").outcome, Verdict::Done, "time without the lock is no stall");
 }
+
+#[test]
+fn a_change_that_moves_nothing_needs_the_consent_of_most_nodes_all_the_same() {
+    let (mut world, mut machine) = World::founded(4);
+    // Already consistent, but nobody chose it: no partition moves, so nobody gives or takes.
+    for n in 0..2 {
+        world.node(n).healthy = false;
+    }
+    world.signal("mode", "consistent");
+    world.settle(&mut machine);
+    let why = world.refused("mode");
+    assert!(why.contains("2 of the ring's 4 nodes are healthy, a change needs most of them"), "{why}");
+    assert_eq!(world.epoch(), 1);
+    world.node(0).healthy = true;
+    world.signal("mode", "consistent");
+    world.settle(&mut machine);
+    assert_eq!(world.result("mode").outcome, Verdict::Done);
+}
