@@ -164,6 +164,8 @@ pub struct Cluster {
     pub history: History,
     /// The ring of the highest epoch that was ever written.
     pub newest: Option<Arc<Ring>>,
+    /// Every ring that some node went by: one epoch has one ring.
+    pub(crate) adopted: BTreeMap<u64, Arc<Ring>>,
     /// Nodes killed while a partition that moves had its data in two places.
     pub(crate) wounded: Vec<NodeName>,
     /// Partitions whose only holder was killed, and no operator has accepted that.
@@ -204,6 +206,7 @@ impl Cluster {
             reply: None,
             history: History::default(),
             newest: None,
+            adopted: BTreeMap::new(),
             wounded: Vec::new(),
             lost: BTreeSet::new(),
             trap: None,
@@ -290,6 +293,7 @@ impl Cluster {
     fn happen(&mut self) {
         let Some(((at, _), what)) = self.queue.pop_first() else { return };
         self.now_us = at;
+        self.history.now_us = at;
         if let Some(until_us) = self.paused(&what) {
             return self.at(until_us, what);
         }

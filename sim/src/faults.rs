@@ -76,10 +76,12 @@ impl Cluster {
             }
             Fault::ConsulWiped => {
                 self.consul.wipe();
+                self.newest_may_be_gone();
                 self.consul_changed();
             }
             Fault::ConsulSetBack => {
                 self.consul.set_back();
+                self.newest_may_be_gone();
                 self.consul_changed();
             }
             Fault::Skew(node, ms) => {
@@ -93,6 +95,12 @@ impl Cluster {
             }
             Fault::Migrate(hrw) => self.signal("mode", if hrw { "hrw" } else { "consistent" }),
         }
+    }
+
+    /// A ring that was written and that nobody read before Consul lost it never was.
+    fn newest_may_be_gone(&mut self) {
+        let held = self.processes.values().filter_map(|p| p.node.ring().cloned());
+        self.newest = held.chain(self.consul.ring().0).max_by_key(|r| r.epoch);
     }
 
     pub(crate) fn on_consul_back(&mut self) {

@@ -30,7 +30,13 @@ struct State {
     accepted: bool,
     /// All values that were ever written.
     ever: BTreeSet<Value>,
+    /// Acknowledged writes and when: their repetitions may still be on the way.
+    recent: Vec<(u64, Id, Value)>,
 }
+
+/// For how long a repetition of a write that was acknowledged may still arrive somewhere, in microseconds: a
+/// client's or a gate's deadline, and a pause of whoever keeps it.
+const LATE_US: u64 = 10_000_000;
 
 impl State {
     fn may_show(&self) -> BTreeSet<Value> {
@@ -65,6 +71,8 @@ pub struct History {
     listings: BTreeMap<Id, Listing>,
     dots: BTreeMap<Dot, (Key, Content)>,
     next: Id,
+    /// Virtual time, in microseconds.
+    pub now_us: u64,
     /// What cannot be true.
     pub violations: Vec<String>,
 }
@@ -114,7 +122,10 @@ impl History {
 
     /// It was acknowledged.
     pub fn acknowledged(&mut self, id: Id) {
+        let now_us = self.now_us;
         if let Some((state, value, lost)) = self.end_write(id) {
+            state.recent.retain(|(at, ..)| at + LATE_US > now_us);
+            state.recent.push((now_us, id, value));
             state.possible = BTreeSet::from([value]);
             state.lost &= lost;
             state.accepted &= lost;
@@ -188,6 +199,9 @@ impl History {
                 continue;
             }
             state.lost = true;
+            // With the memory went what it remembered of requests: a repetition that is still on the way is done again.
+            let late = state.recent.drain(..).filter(|(at, ..)| at + LATE_US > self.now_us);
+            state.unknown.extend(late.map(|(_, id, value)| (id, value)));
             if let Some((_, _, lost)) = &mut state.under_way {
                 *lost = true;
             }

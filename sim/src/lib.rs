@@ -18,6 +18,7 @@ mod network;
 mod nodes;
 mod process;
 mod random;
+pub mod seeds;
 mod trace;
 mod verdict;
 mod workload;

@@ -212,6 +212,13 @@ impl Cluster {
             let phase = ring.change.as_ref().map(|c| format!(", {} {}", c.kind, c.phase));
             format!("{name} goes by epoch {}{}", ring.epoch, phase.unwrap_or_default())
         });
+        let first = self.adopted.entry(ring.epoch).or_insert_with(|| ring.clone());
+        if *first != *ring {
+            self.history.violations.push(format!("{name} goes by another ring of epoch {}", ring.epoch));
+        }
+        if self.newest.as_ref().is_some_and(|n| n.epoch < ring.epoch) {
+            self.newest = Some(ring.clone());
+        }
         let Some(process) = self.processes.get_mut(&name) else { return };
         process.connected.extend(ring.nodes.iter().map(|n| n.name));
         if process.store.partitions() != ring.partitions {
