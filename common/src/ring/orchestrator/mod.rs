@@ -317,6 +317,8 @@ impl Orchestrator {
             Some(ring) if self.restore(Some(&ring), actions) => {}
             Some(ring) if self.finish_last(&ring, actions) => {}
             Some(ring) if ring.change.is_some() => self.drive(now, &ring, actions),
+            // Consul's ring is old: the newer one has to be restored first, and says who is a newcomer.
+            Some(ring) if self.is_behind(&ring) => {}
             Some(ring) => self.negotiate(now, &ring, actions),
         }
     }
@@ -326,8 +328,12 @@ impl Orchestrator {
         let Some(ring) = &self.ring else { return true };
         let unanswered = ring.last.as_ref().is_some_and(|last| self.answered.as_ref() != Some(&last.signal));
         let mine = |s: &Signal| s.wanted().map_or(true, |w| self.can_serve(&w));
-        let ahead = self.held.values().any(|r| r.cluster_id == ring.cluster_id && r.epoch > ring.epoch);
-        ring.change.is_some() || unanswered || ahead || self.signals.iter().any(mine)
+        ring.change.is_some() || unanswered || self.is_behind(ring) || self.signals.iter().any(mine)
+    }
+
+    /// Whether some node holds a newer ring of this cluster.
+    fn is_behind(&self, ring: &Ring) -> bool {
+        self.held.values().any(|r| r.cluster_id == ring.cluster_id && r.epoch > ring.epoch)
     }
 
     /// An add of a node that neither runs nor may be launched here is left to another launcher.
@@ -344,12 +350,10 @@ impl Orchestrator {
         }
         let changing = self.ring.as_ref().is_some_and(|r| r.change.is_some());
         self.survey_due = now.after_ms(if changing { SURVEY_MS.0 } else { SURVEY_MS.1 });
-        let mut names: BTreeSet<NodeName> = match &self.ring {
-            Some(ring) => ring.nodes.iter().map(|n| n.name).collect(),
-            None => self.candidates.keys().copied().collect(),
-        };
-        // A newer ring that somebody holds has nodes that Consul's does not know: they have to say whether it is right.
-        names.extend(self.held.values().flat_map(|r| &r.nodes).map(|n| n.name));
+        // Not the ring's nodes alone: a newer ring may have others, and they know it.
+        let mut names: BTreeSet<NodeName> = self.candidates.keys().copied().collect();
+        let rings = self.ring.iter().chain(self.held.values());
+        names.extend(rings.flat_map(|r| &r.nodes).map(|n| n.name));
         let ahead = |name: &NodeName| match &self.ring {
             Some(ring) => self.reports.get(name).is_some_and(|r| r.epoch > ring.epoch),
             None => true,

@@ -241,7 +241,11 @@ impl Orchestrator {
         actions: &mut Vec<Action>,
     ) {
         let launched = signal.wanted().ok().and_then(|w| w.kind.joins());
-        if let Some(newcomer) = launched.filter(|n| ring.node_named(*n).is_none()) {
+        // One that goes by a newer ring is no newcomer: it may be a member of that, and hold data.
+        let stranger = |n: &NodeName| {
+            ring.node_named(*n).is_none() && self.reports.get(n).is_none_or(|r| r.epoch <= ring.epoch)
+        };
+        if let Some(newcomer) = launched.filter(stranger) {
             actions.push(Action::Stop(newcomer));
         }
         let signal_id = signal.id.clone();
