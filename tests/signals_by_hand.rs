@@ -211,3 +211,14 @@ fn what_a_killed_node_lost_is_told_and_nothing_moves_before_that_is_accepted() {
     assert!(replies.iter().all(|r| r.get("lost").is_none()), "the loss was accepted");
     launcher.terminate();
 }
+
+#[test]
+fn a_number_without_a_port_of_its_own_is_refused_with_the_option_that_gives_one() {
+    let world = World::of_size(1);
+    let mut launcher = world.launch_ready(&[], 1);
+    let far = (u32::from(u16::MAX) - u32::from(world.ports.base)).to_string();
+    let said = refused(&world.consul, &format!("node-{far}"), "add");
+    assert!(said.contains("port"), "{said}");
+    assert_eq!(world.consul.epoch("ringkv/ring"), 1);
+    launcher.terminate();
+}

@@ -224,6 +224,6 @@ mod tests {
         let mut load = Load::connect(port, shape, &traffic, Peer::Ringkv).expect("connects");
         let error =
             load.run(Duration::from_millis(50)).map(|s| s.exchanges).expect_err("not what ringkv says");
-        assert!(error.to_string().contains("came {\"op\":"), "{error}");
+        assert!(error.to_string().contains("answered by {\"op\":"), "{error}");
     }
 }

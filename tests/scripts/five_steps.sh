@@ -56,6 +56,9 @@ answered node-4
 [ "$(client_producer get greeting)" = hello ] || fail "a key after the add"
 consul kv put ringkv/signals/node-0 remove
 answered node-0
+consul kv put ringkv/signals/node-100 add
+await "node-100 is refused" consul kv get ringkv/results/node-100
+consul kv get ringkv/results/node-100 | grep -q -- '--port' || fail "node-100 was not told of --port"
 [ "$(client_producer get greeting)" = hello ] || fail "a key after the remove"
 stop
 

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use consul::Client;
 use ringkv_common::name::NodeName;
-use ringkv_common::ring::orchestrator::Config;
+use ringkv_common::ring::orchestrator::{Config, Event};
 use ringkv_common::ring::{ClusterId, Ring};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -229,18 +229,21 @@ impl Launcher {
         let known = self.seen.iter().find(|seen| seen.candidate.node.name == node);
         if let Some(elsewhere) = known.filter(|seen| !here(seen)) {
             let at = &elsewhere.candidate.node;
-            tracing::warn!(
-                "{node} is registered at {}:{} and not healthy: is not started here",
-                at.host,
-                at.ports.client
-            );
-            return;
+            let why = format!("it is registered at {}:{} and not healthy there", at.host, at.ports.client);
+            return self.not_launched(node, why);
         }
         let done = self.nodes.claim(node).and_then(|()| self.nodes.start(node));
         match done {
             Ok(()) => drop(self.launched.insert(node, Instant::now())),
-            Err(error) => tracing::error!("{node} cannot be launched: {error:#}"),
+            Err(error) => self.not_launched(node, format!("{error:#}")),
         }
+    }
+
+    /// The signal is answered with the reason, by whoever holds the lock: the orchestrator of this launcher.
+    fn not_launched(&self, node: NodeName, why: String) {
+        tracing::error!("{node} cannot be launched: {why}");
+        // Its queue is full only while Consul is away; then the signal is refused when patience ends.
+        let _ = self.hands.events().try_send(Event::NotLaunched(node, why));
     }
 
     /// The nodes that are to run here.

@@ -51,6 +51,8 @@ pub enum Event {
     Report(NodeName, Option<(Report, Option<Arc<Ring>>)>),
     /// A node's answer to [`Action::Ask`]: its reason for a no, or silence as one.
     Consent(NodeName, u64, Result<(), String>),
+    /// A node of [`Action::Launch`] cannot be started here, and why.
+    NotLaunched(NodeName, String),
     /// How the last [`Action::Write`] ended: false where somebody was faster. A fresh [`Event::Ring`] came before.
     Written(bool),
     /// Time passes.
@@ -285,6 +287,11 @@ impl Orchestrator {
             Event::Consent(node, token, answer) => {
                 if let Some(negotiation) = &mut self.negotiation {
                     negotiation.heard(node, token, answer);
+                }
+            }
+            Event::NotLaunched(node, why) => {
+                if let Some(negotiation) = &mut self.negotiation {
+                    negotiation.not_launched(node, why);
                 }
             }
             Event::Written(_) => self.writing = false,

@@ -29,6 +29,8 @@ pub(super) struct Negotiation {
 pub(super) enum Stage {
     /// The newcomer was launched and has not registered.
     Launching,
+    /// It could not be launched.
+    NotLaunched { why: String },
     /// Answers come in; `None` is awaited.
     Asking { token: u64, until_us: u64, answers: BTreeMap<NodeName, Option<Result<(), String>>> },
     /// Told no; the next attempt starts then.
@@ -36,10 +38,16 @@ pub(super) enum Stage {
 }
 
 impl Negotiation {
+    pub(super) fn not_launched(&mut self, node: NodeName, why: String) {
+        if matches!(self.stage, Stage::Launching) && self.signal.name == node.to_string() {
+            self.stage = Stage::NotLaunched { why };
+        }
+    }
+
     /// Whether nothing can be done now but wait.
     fn waits(&self, now: Now) -> bool {
         match &self.stage {
-            Stage::Launching => false,
+            Stage::Launching | Stage::NotLaunched { .. } => false,
             Stage::Pausing { until_us } => now.mono_us < *until_us,
             Stage::Asking { until_us, answers, .. } => {
                 now.mono_us < *until_us && answers.values().any(Option::is_none)
@@ -122,6 +130,10 @@ impl Orchestrator {
         actions: &mut Vec<Action>,
     ) {
         let negotiation = self.negotiation.as_mut().expect("begun by the caller");
+        if let Stage::NotLaunched { why } = &negotiation.stage {
+            let why = format!("{newcomer} cannot be launched: {why}");
+            return self.refuse(ring, signal, format!("add {newcomer}"), why, actions);
+        }
         if now.mono_us >= negotiation.began_us + PATIENCE_MS * 1000 {
             let why = format!("{newcomer} did not become healthy within {} s", PATIENCE_MS / 1000);
             return self.refuse(ring, signal, format!("add {newcomer}"), why, actions);
@@ -178,7 +190,9 @@ impl Orchestrator {
         let kind = plan.change.as_ref().expect("a plan has a change").kind;
         let negotiation = self.negotiation.as_mut().expect("begun by the caller");
         match &negotiation.stage {
-            Stage::Pausing { .. } | Stage::Launching => self.ask_all(now, &plan, actions),
+            Stage::Pausing { .. } | Stage::Launching | Stage::NotLaunched { .. } => {
+                self.ask_all(now, &plan, actions)
+            }
             Stage::Asking { answers, .. } => {
                 let no = |(node, answer): (&NodeName, &Option<Result<(), String>>)| match answer {
                     Some(Ok(())) => None,

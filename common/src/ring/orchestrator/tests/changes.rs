@@ -196,3 +196,12 @@ fn a_party_that_is_silent_in_a_change_is_waited_for() {
     world.settle(&mut machine);
     assert_eq!(world.names(), [0, 1]);
 }
+
+#[test]
+fn an_add_that_cannot_be_launched_is_refused_at_once_with_the_reason() {
+    let (mut world, mut machine) = World::founded(2);
+    world.signal("node-100", "add");
+    world.cannot_launch = Some("no port can be derived for node-100".to_owned());
+    world.run(&mut machine, 2_000, None, |w| w.results.contains_key("node-100"));
+    assert!(world.refused("node-100").contains("no port can be derived"), "{}", world.refused("node-100"));
+}

@@ -52,6 +52,8 @@ pub struct World {
     /// All rings that were ever written.
     pub written: Vec<Arc<Ring>>,
     pub launches: Vec<NodeName>,
+    /// Why nothing can be launched here, where it cannot.
+    pub cannot_launch: Option<String>,
     pub stops: Vec<NodeName>,
     pub questions: usize,
     index: u64,
@@ -107,6 +109,7 @@ impl World {
             nodes_see_consul: true,
             written: Vec::new(),
             launches: Vec::new(),
+            cannot_launch: None,
             stops: Vec::new(),
             questions: 0,
             index: 100,
@@ -256,7 +259,10 @@ impl World {
             }
             Action::Launch(node) => {
                 self.launches.push(node);
-                self.nodes.entry(node).or_insert_with(|| fresh(node));
+                match &self.cannot_launch {
+                    Some(why) => events.push_back(Event::NotLaunched(node, why.clone())),
+                    None => drop(self.nodes.entry(node).or_insert_with(|| fresh(node))),
+                }
             }
             Action::Write(ring, index) => {
                 assert!(self.locked, "only the holder of the lock writes");
