@@ -94,7 +94,7 @@ fn pick(dice: &mut Random, cluster: &mut Cluster, kills: bool) -> Option<Fault> 
         14..24 if members.len() > 2 => Fault::Signal(dice.pick(&members)?, false),
         24..30 => Fault::Migrate(dice.chance(1, 2)),
         // One at a time, and only when the others hold a ring: with the last copy of the ring the cluster would go.
-        30..38 if kills && cluster.everybody_has_the_newest_ring() => Fault::Kill(
+        30..38 if kills && members.len() > 1 && cluster.everybody_has_the_newest_ring() => Fault::Kill(
             one,
             if dice.chance(1, 4) { dice.between(9_000, 20_000) } else { dice.between(10, 2_000) },
         ),
