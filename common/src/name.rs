@@ -23,6 +23,14 @@ pub struct NameError(pub String);
 #[error("no port can be derived for {0}: give --port P, a base to which {n} is added", n = .0.0)]
 pub struct PortError(pub NodeName);
 
+/// The longest host name, in bytes (RFC 1035, section 2.3.4).
+pub const HOST_BYTES_MAX: usize = 255;
+
+/// Whether some text may be a host: a name or an address, 1 to [`HOST_BYTES_MAX`] printable characters of ASCII.
+pub fn is_host(text: &str) -> bool {
+    (1..=HOST_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
 /// The three ports of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {

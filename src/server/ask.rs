@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ringkv_common::message::request::consent_json;
-use ringkv_common::name::NodeName;
+use ringkv_common::name::{NodeName, is_host};
 use ringkv_common::ring::Ring;
 use ringkv_common::ring::orchestrator::{Event, Question, Report};
 use ringkv_server::core::Status;
@@ -238,6 +238,10 @@ fn verdict(reply: &[u8]) -> Result<(), String> {
 }
 
 fn connect(context: &zmq::Context, (host, port): &Address) -> zmq::Result<zmq::Socket> {
+    // The binding panics at a NUL.
+    if !is_host(host) {
+        return Err(zmq::Error::EINVAL);
+    }
     let socket = context.socket(zmq::DEALER)?;
     socket.set_linger(0)?;
     socket.set_immediate(true)?;

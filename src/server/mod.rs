@@ -47,6 +47,7 @@ fn refused(message: impl Into<String>) -> anyhow::Error {
 
 /// Runs `server_consumer` with its arguments, the program's name first.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    die_of_any_panic();
     let args: Vec<OsString> = args.into_iter().collect();
     let part = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
     let outcome = match part {
@@ -65,4 +66,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(if error.is::<Refused>() || error.is::<consul::Error>() { 2 } else { 1 })
         }
     }
+}
+
+/// A thread that panicked leaves a process that looks alive and does nothing. One that has ended is a crash like any
+/// other: a launcher restarts a node, and nodes outlive their launcher.
+fn die_of_any_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }

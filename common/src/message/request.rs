@@ -16,6 +16,7 @@ use super::{
     TIMEOUT_MS_MAX, Terms, Wants, Write,
 };
 use crate::key::{self, Key};
+use crate::name::is_host;
 use crate::ring::Kind;
 use crate::ring::Node;
 use crate::ring::orchestrator::Question;
@@ -406,7 +407,11 @@ fn wants_ring(f: &Fields) -> bool {
 fn question(f: Fields) -> Result<Question, Failure> {
     let kind = f.change.ok_or_else(|| bad("CONSENT needs the field \"change\""))?;
     let base = f.base.ok_or_else(|| bad("CONSENT needs the field \"base\""))?;
-    Ok(Question { kind, base, reach: f.reach.unwrap_or_default() })
+    let reach = f.reach.unwrap_or_default();
+    if let Some(node) = reach.iter().find(|n| !is_host(&n.host)) {
+        return Err(bad(format!("reach has {} at {:?}, which is no host", node.name, shorten(&node.host))));
+    }
+    Ok(Question { kind, base, reach })
 }
 
 fn shorten(text: &str) -> String {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use super::{Change, ClusterId, Kind, NODES_MAX, Node, Outcome, Phase, Ring, SignalId};
+use crate::name::is_host;
 use crate::placement::{Strategy, Table};
 
 /// The format that this program writes and reads.
@@ -121,6 +122,9 @@ impl Ring {
     fn check(&self) -> Result<(), String> {
         if self.nodes.is_empty() || self.nodes.len() > NODES_MAX {
             return Err(format!("it has {} nodes, 1 to {NODES_MAX} are possible", self.nodes.len()));
+        }
+        if let Some(node) = self.nodes.iter().find(|n| !is_host(&n.host)) {
+            return Err(format!("{} is at {:?}, which is no host", node.name, node.host));
         }
         let mut names: Vec<_> = self.nodes.iter().map(|n| n.name).collect();
         names.sort_unstable();

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::{Change, ClusterId, Kind, NODES_MAX, Node, Phase, RING_BYTES_MAX, Ring, RingError, SignalId};
-use crate::name::NodeName;
+use crate::name::{NodeName, is_host};
 use crate::placement::{Member, PlacementError, Strategy, Wish, table};
 
 /// What a cluster is founded with.
@@ -41,6 +41,9 @@ pub enum Refusal {
     /// A remove of the last node.
     #[error("{0} is the last node: with it all data would go")]
     LastNode(NodeName),
+    /// A node that says it is at no place that others could reach.
+    #[error("{0} says that it is at {1:?}, which is no host")]
+    Host(NodeName, String),
     /// More than owners can be counted.
     #[error("the ring has {0} nodes, {NODES_MAX} are possible")]
     TooManyNodes(usize),
@@ -94,6 +97,9 @@ fn room_to_change(ring: &Ring) -> Result<(), RingError> {
 pub fn add(ring: &Ring, newcomer: Node, signal: SignalId) -> Result<Ring, Refusal> {
     let name = newcomer.name;
     check_add(ring, name)?;
+    if !is_host(&newcomer.host) {
+        return Err(Refusal::Host(name, newcomer.host));
+    }
     let mut next = Ring { epoch: ring.epoch + 1, last: None, ..ring.clone() };
     next.nodes.push(Node { incarnation: next.epoch, ..newcomer });
     begin(next, Kind::Add { node: name }, signal)

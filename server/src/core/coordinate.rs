@@ -200,6 +200,10 @@ impl Node {
         }
         let stamp = self.clock.stamp(self.now, next.stamp_max());
         if !repeated {
+            self.outgrow(&next.clock);
+            if let Some(context) = &write.context {
+                self.outgrow(&context.clock);
+            }
             let version = Version {
                 dot: self.dot(),
                 stamp,

@@ -11,7 +11,7 @@ use ringkv_common::key::Key;
 use ringkv_common::message::peer::Message;
 use ringkv_common::message::reply::{self, Envelope};
 use ringkv_common::message::{Level, Terms};
-use ringkv_common::name::NodeName;
+use ringkv_common::name::{NodeName, is_host};
 use ringkv_common::ring::orchestrator::Question;
 use ringkv_common::ring::{NODES_MAX, Node as RingNode, Phase, Ring};
 use serde::Serialize;
@@ -307,6 +307,9 @@ impl Node {
     /// A node that is not in the ring asks whether it is heard.
     pub(super) fn on_hello(&mut self, from: NodeName, host: Box<str>, port: u16) {
         let known = self.ring.as_ref().is_some_and(|r| r.node_named(from).is_some());
+        if !known && !is_host(&host) {
+            return self.membership.count_foreign_frame();
+        }
         if !known {
             if self.membership.strangers.len() >= STRANGERS_MAX && !self.membership.strangers.contains(&from)
             {

@@ -31,7 +31,7 @@ use ringkv_common::name::{NodeName, Ports};
 use ringkv_common::placement::NodeIndex;
 use ringkv_common::ring::{ClusterId, Ring};
 use ringkv_common::time::{HybridClock, Now};
-use ringkv_common::version::{Actor, Dot};
+use ringkv_common::version::{Actor, Clock, Dot};
 
 pub use effect::{Client, Effect, Event, Token};
 pub use status::{Peer, Status};
@@ -76,6 +76,8 @@ pub struct Node {
     /// This node's index in the ring, where it is in it.
     me: Option<NodeIndex>,
     clock: HybridClock,
+    /// Who writes: at first the identity's random bits.
+    actor: u128,
     /// The counter of the last dot.
     dots: u64,
     tasks: Tasks,
@@ -91,6 +93,7 @@ impl Node {
     pub fn new(id: Identity) -> Node {
         let tasks = Tasks::of_life(id.actor);
         Node {
+            actor: id.actor,
             id,
             now: Now::default(),
             out: Vec::new(),
@@ -167,10 +170,25 @@ impl Node {
         self.out.push(Effect::Send { to, message });
     }
 
-    /// A new dot of this life.
+    /// A new dot of this actor.
     fn dot(&mut self) -> Dot {
         self.dots += 1;
-        Dot { actor: Actor { id: self.id.actor, node: self.id.name }, counter: self.dots }
+        Dot { actor: Actor { id: self.actor, node: self.id.name }, counter: self.dots }
+    }
+
+    /// Takes another actor where a clock claims to have seen more of this one than it wrote, be it by a client's
+    /// invention: a new dot of it would pass for an old one, and replicas would drop the write that it names.
+    fn outgrow(&mut self, clock: &Clock) {
+        let mut others = 0u64;
+        while clock.counter(Actor { id: self.actor, node: self.id.name }) > self.dots {
+            others += 1;
+            let half = |n: u64| {
+                let mut bytes = self.actor.to_le_bytes().to_vec();
+                bytes.extend_from_slice(&[others, n].map(u64::to_le_bytes).concat());
+                u128::from(ringkv_common::key::hash(&bytes))
+            };
+            self.actor = half(0) << 64 | half(1);
+        }
     }
 }
 

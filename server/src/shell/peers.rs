@@ -169,6 +169,10 @@ impl Peers {
         socket.set_reconnect_ivl(RECONNECT_MS)?;
         socket.set_reconnect_ivl_max(RECONNECT_MS_MAX)?;
         socket.set_ipv6(endpoint.contains('['))?;
+        // The binding panics at a NUL.
+        if endpoint.contains('\0') {
+            return Err(zmq::Error::EINVAL.into());
+        }
         socket.connect(endpoint)?;
         Ok(socket)
     }

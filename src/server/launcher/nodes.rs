@@ -21,6 +21,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 const SETTLED: Duration = Duration::from_secs(30);
 /// How long a node that the ring no longer lists may take to hand over and leave by itself.
 const LEAVE: Duration = Duration::from_secs(60);
+/// How long a node that does not leave may take to say what it still holds.
+const HOLDS: Duration = Duration::from_secs(1);
 /// How long a running node may take to say who it is.
 const STATUS_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -262,9 +264,18 @@ impl Managed {
         }
         self.unwanted = if keep { None } else { Some(self.unwanted.unwrap_or(now)) };
         if self.unwanted.is_some_and(|since| now.duration_since(since) >= LEAVE) {
-            tracing::warn!("{name} is not in the ring and did not leave within {LEAVE:?}: stops it");
-            process.terminate();
             self.unwanted = Some(now);
+            // What a removed node still holds may be the only copy: its owners have not taken it yet.
+            match ask::status(&(self.place.host.clone(), self.place.ports.client), HOLDS) {
+                Some((status, _)) if status.stored > 0 => tracing::warn!(
+                    "{name} is not in the ring and still holds {} records that their owners have not taken: it stays",
+                    status.stored
+                ),
+                _ => {
+                    tracing::warn!("{name} is not in the ring and did not leave within {LEAVE:?}: stops it");
+                    process.terminate();
+                }
+            }
         }
         None
     }

@@ -167,3 +167,16 @@ proptest! {
         let _ = read(&format!("{{{body}}}"));
     }
 }
+
+#[test]
+fn a_newcomer_is_not_sent_to_a_place_that_is_no_host() {
+    let reach = |host: &str| {
+        format!(
+            r#"{{"op":"CONSENT","change":{{"op":"add","node":"node-1"}},"base":1,"reach":[{{"name":"node-0","incarnation":1,"host":"{host}","client":1,"peer":2,"http":3,"zone":"z","weight":100}}]}}"#
+        )
+    };
+    assert!(read(&reach("10.0.0.1")).is_ok());
+    for host in ["", "a b", r"a\u0000b", r"\n"] {
+        assert!(refused(&reach(host)).1.contains("no host"), "{host}");
+    }
+}

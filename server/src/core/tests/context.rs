@@ -68,3 +68,20 @@ fn a_delete_with_a_context_deletes_what_it_saw() {
     bench.asked(&put_with(&context.to_string(), 5));
     assert_eq!(values(&mut bench), json("[5]"));
 }
+
+#[test]
+fn a_counter_that_a_client_invented_hides_no_later_write() {
+    let mut bench = alone();
+    let key = Key::new("k").unwrap();
+    let context = bench.asked(&put_with("{}", 1))["context"].clone();
+    let own = context.as_object().unwrap().keys().next().unwrap().clone();
+    let invented = format!(r#"{{"{own}":9007199254740991}}"#);
+    assert_eq!(bench.asked(&put_with(&invented, 2))["status"], "OK");
+    // What another owner got before the next write, and what it is told after it.
+    let mut elsewhere = bench.store.read(&key);
+    assert_eq!(bench.asked(r#"{"op":"PUT","key":"k","value":3}"#), ok());
+    elsewhere.join(&bench.store.read(&key));
+    assert_eq!(elsewhere, bench.store.read(&key), "the other owner has the write too");
+    assert_eq!(elsewhere.values().len(), 1);
+    assert_eq!(elsewhere.values()[0].content.bytes(), b"3");
+}
