@@ -1,6 +1,7 @@
 //! Operations, and their text on the wire.
 
 use ringkv_common::key::Key;
+pub use ringkv_common::message::Scope;
 use ringkv_common::message::TIMEOUT_MS_MAX;
 use ringkv_common::name::NodeName;
 use serde::Serialize;
@@ -27,18 +28,6 @@ pub enum Quorum {
         /// Replicas that a write needs.
         w: u32,
     },
-}
-
-/// Whose records a listing has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Scope {
-    /// Those that the asked node leads: all nodes' listings together hold each key once.
-    #[default]
-    Led,
-    /// All that the asked node owns.
-    Node,
-    /// Everything, read at R.
-    Cluster,
 }
 
 /// One page of a listing.
