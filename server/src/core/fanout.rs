@@ -85,15 +85,6 @@ impl Node {
         }
     }
 
-    /// An operation that no replica is known to have done: its owner may be another node by now, or this one.
-    pub(super) fn coordinate_again(&mut self, token: Token) {
-        let Some(ring) = self.ring.clone() else { return };
-        let Some(op) = self.tasks.op(token) else { return };
-        op.stage = OpStage::Waiting;
-        let key = op.op.key().clone();
-        self.coordinate(token, &ring, &key);
-    }
-
     fn expire_op(&mut self, token: Token) {
         let Some(op) = self.tasks.op(token) else { return };
         let is_write = matches!(op.op, KeyOp::Write(_));

@@ -8,17 +8,15 @@ use ringkv_common::message::{Code, Failure, Page, Scope, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::Ring;
 
-use super::Node;
 use super::effect::{Client, Effect, Token};
 use super::task::Task;
+use super::{FETCH_AGAIN_MS, Node};
 use crate::store::Slice;
 
 /// One slice of a listing.
 const SLICE: Slice = Slice { bytes_max: 256 << 10, records_max: 2048 };
 /// Listings at most at one time: each may gather a whole message.
 const LISTINGS_MAX: usize = 16;
-/// Silence of a peer after which it is asked again, in milliseconds.
-const RESEND_MS: u64 = 500;
 
 /// What is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +124,7 @@ impl Node {
 
     fn ask_slice(&mut self, token: Token, from: Option<NodeName>) {
         let epoch = self.epoch();
-        let resend_us = self.now.after_ms(RESEND_MS);
+        let resend_us = self.now.after_ms(FETCH_AGAIN_MS);
         // A fresh number for every question: a late answer to an earlier one must not pass for this one's.
         let Some(Task::Listing(mut listing)) = self.tasks.take(token) else { return };
         let stretch = Stretch { partition: listing.partition, after: listing.after.clone(), until: None };

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ringkv_common::key::Key;
+use ringkv_common::message::Terms;
 use ringkv_common::message::peer::Message;
 use ringkv_common::message::reply::{self, Envelope};
-use ringkv_common::message::{Level, Terms};
 use ringkv_common::name::{NodeName, is_host};
 use ringkv_common::ring::orchestrator::Question;
 use ringkv_common::ring::{NODES_MAX, Node as RingNode, Phase, Ring};
@@ -185,15 +185,6 @@ impl Node {
             }
         }
         debug_assert_eq!(self.epoch(), ring.epoch);
-    }
-
-    /// A write that is under way needs the new ring's quorum.
-    fn recount(&mut self, token: Token, key: &Key, w: Option<Level>) {
-        if self.ask_owners(token, key, w) {
-            let at = self.now.after_ms(300);
-            self.tasks.alarm(token, at);
-        }
-        self.settle(token);
     }
 
     /// Why this node does not serve a partition that the ring says it reads for, if so.

@@ -5,23 +5,27 @@
 //! key's data goes through `keys`, which lets one operation after another see the last one's result.
 //!
 //! ```text
-//!   Request ─► coordinate ─┬─ not an owner ─► Send Forward … Forwarded ───────────────────────────────┐
-//!                          └─ owner ─► keys: Read … ─► new version ─► Persist, Send Replicate … ─► Reply
+//!   Request ─► intake ─► coordinate ─┬─ not an owner ─► Send Forward … Forwarded ───────────────────────────► answer
+//!                                    └─ owner ─► keys: Read … ─► read, or write: Persist, Send Replicate … ─► answer
 //!   Peer    ─► replica: Replicate, Fetch, Inspect      Ring ─► membership ─► transfer: pulls, hand-overs
 //! ```
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod answer;
 mod coordinate;
 mod effect;
 mod fanout;
+mod intake;
 mod keys;
 mod listing;
 mod membership;
+mod read;
 mod replica;
 mod requests;
 mod status;
 mod task;
 mod transfer;
+mod write;
 
 use std::sync::Arc;
 
@@ -63,6 +67,10 @@ pub struct Identity {
     pub actor: u128,
 }
 
+/// Silence of a peer after which an operation is told it again, in milliseconds.
+const RESEND_MS: u64 = 300;
+/// Silence of a peer after which records are asked of it again, in milliseconds: its scans may wait behind others.
+const FETCH_AGAIN_MS: u64 = 500;
 /// Bytes of keys and values that may wait inside the node.
 const WAITING_BYTES_MAX: usize = 256 << 20;
 

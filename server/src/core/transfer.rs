@@ -26,10 +26,10 @@ use ringkv_common::name::NodeName;
 use ringkv_common::ring::orchestrator::Report;
 use ringkv_common::ring::{Phase, Ring, SignalId};
 
-use super::Node;
 use super::effect::{Effect, Token};
 use super::requests::Done;
 use super::task::{Join, JoinThen, Task};
+use super::{FETCH_AGAIN_MS, Node};
 
 /// Partitions pulled at one time.
 const PULLS_MAX: usize = 4;
@@ -37,8 +37,6 @@ const PULLS_MAX: usize = 4;
 const FETCH_BYTES: u32 = 64 << 10;
 /// Records whose digests go into one question.
 const DIGESTS_MAX: usize = 2048;
-/// Silence after which a giver is asked again, in milliseconds.
-const RESEND_MS: u64 = 500;
 /// Partitions offered to their owners at one time.
 const SURRENDERS_MAX: usize = 8;
 /// How often a node looks for partitions that it holds and does not own, in milliseconds.
@@ -215,7 +213,7 @@ impl Node {
             self.transfers.handovers.insert(partition, token);
         }
         self.send(to, Message::Fetch { id: token, epoch, purpose, stretch, known, bytes_max: FETCH_BYTES });
-        let at = self.now.after_ms(RESEND_MS);
+        let at = self.now.after_ms(FETCH_AGAIN_MS);
         self.tasks.alarm(token, at);
     }
 
@@ -338,7 +336,7 @@ impl Node {
     }
 
     fn offer(&mut self, ring: &Ring) {
-        let (now_us, again) = (self.now.mono_us, self.now.after_ms(RESEND_MS));
+        let (now_us, again) = (self.now.mono_us, self.now.after_ms(FETCH_AGAIN_MS));
         // One that was not taken up waits for its turn again.
         self.transfers.surrenders.values_mut().for_each(|at| *at = at.filter(|at| *at > now_us));
         let offered = self.transfers.surrenders.values().flatten().count();

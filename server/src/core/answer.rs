@@ -1,0 +1,118 @@
+//! The end of an operation: whoever asked is told, once.
+
+use ringkv_common::key::Key;
+use ringkv_common::message::peer::Message;
+use ringkv_common::message::reply::{self, Envelope};
+use ringkv_common::message::{Code, Failure, Frames, Outcome, Receipt, Terms};
+use ringkv_common::name::NodeName;
+use smallvec::SmallVec;
+
+use super::Node;
+use super::coordinate::bytes_of;
+use super::effect::{Client, Effect, Token};
+use super::task::{Op, OpStage, Origin, Task};
+
+impl Node {
+    /// Ends an operation.
+    pub(super) fn finish(&mut self, token: Token, outcome: Outcome) {
+        if let Some(Task::Op(op)) = self.tasks.take(token) {
+            self.tell_end(op, outcome);
+        }
+    }
+
+    /// Ends an operation with an error.
+    pub(super) fn fail(&mut self, token: Token, failure: Failure) {
+        self.finish(token, Outcome::Failed(failure));
+    }
+
+    /// Ends an operation whose time is up. Where the store still works for it, a mark stays in its place: whoever is
+    /// behind it in the key's line has to have its turn.
+    pub(super) fn give_up(&mut self, token: Token, failure: Failure) {
+        let Some(op) = self.tasks.op(token) else { return };
+        let awaited = match &op.stage {
+            OpStage::Waiting => true,
+            OpStage::Writing(writing) => !writing.durable_here,
+            OpStage::Forwarded { .. } | OpStage::Reading { .. } => false,
+        };
+        let key = op.op.key().clone();
+        let ended =
+            if awaited { self.tasks.replace(token, Task::GivenUp(key)) } else { self.tasks.take(token) };
+        if let Some(Task::Op(op)) = ended {
+            self.tell_end(op, Outcome::Failed(failure));
+        }
+    }
+
+    fn tell_end(&mut self, op: Op, outcome: Outcome) {
+        self.waiting_bytes -= bytes_of(&op.op);
+        let me = [self.id.name];
+        let nodes: SmallVec<[NodeName; 3]> = match op.stage {
+            OpStage::Writing(writing) => writing.nodes,
+            OpStage::Forwarded { to } => SmallVec::from_iter([to]),
+            _ => SmallVec::from_slice(&me),
+        };
+        self.conclude(op.origin, op.terms, Some(op.op.key()), outcome, &nodes);
+    }
+
+    /// Tells whoever asked how it ended.
+    pub(super) fn conclude(
+        &mut self,
+        origin: Origin,
+        terms: Terms,
+        key: Option<&Key>,
+        outcome: Outcome,
+        nodes: &[NodeName],
+    ) {
+        match origin {
+            Origin::Peer { from, id } => {
+                self.send(from, Message::Forwarded { id, outcome, nodes: nodes.to_vec() })
+            }
+            Origin::Many { gather, slot } => self.gathered(gather, Some((slot, outcome))),
+            Origin::Client { client, id } => {
+                let receipt = terms.want.receipt.then(|| Receipt {
+                    nodes: nodes.to_vec(),
+                    epoch: self.epoch(),
+                    hinted: false,
+                });
+                let write = |envelope: Envelope| match (&outcome, key) {
+                    (Outcome::Failed(failure), _) => reply::failure(failure, &envelope),
+                    (outcome, Some(key)) => reply::one(key, outcome, &envelope),
+                    (_, None) => reply::ok(&envelope),
+                };
+                self.reply(client, write, id.as_deref(), terms, receipt.as_ref());
+            }
+        }
+    }
+
+    /// Answers a client.
+    pub(super) fn reply(
+        &mut self,
+        client: Client,
+        write: impl FnOnce(Envelope) -> Frames,
+        id: Option<&str>,
+        terms: Terms,
+        receipt: Option<&Receipt>,
+    ) {
+        let epoch = self.epoch();
+        let newer_epoch = terms.epoch.is_some_and(|e| e < epoch).then_some(epoch);
+        let frames = write(Envelope { id, want: terms.want, newer_epoch, receipt });
+        let frames = self.within_limit(frames, id);
+        self.out.push(Effect::Reply { client, frames });
+    }
+
+    fn within_limit(&self, frames: Frames, id: Option<&str>) -> Frames {
+        let max = self.id.limits.message_bytes_max;
+        let bytes = frames.body.len();
+        if bytes <= max {
+            return frames;
+        }
+        let text = format!(
+            "the reply would have {bytes} bytes, {max} are allowed: ask for fewer keys, or with limit"
+        );
+        reply::failure(&Failure::new(Code::TooLarge, text), &Envelope { id, ..Envelope::default() })
+    }
+
+    pub(super) fn refuse(&mut self, client: Client, id: Option<&str>, failure: &Failure) {
+        let frames = reply::failure(failure, &Envelope { id, ..Envelope::default() });
+        self.out.push(Effect::Reply { client, frames });
+    }
+}

@@ -1,0 +1,45 @@
+//! GET_ONE at the node that reads for the key.
+
+use ringkv_common::key::Key;
+use ringkv_common::message::{Code, Failure, Found, Outcome};
+use ringkv_common::version::Siblings;
+
+use super::Node;
+use super::effect::Token;
+use super::task::OpStage;
+
+impl Node {
+    pub(super) fn proceed_read(&mut self, token: Token, key: &Key, context: bool) {
+        let state = self.keys.get(key).and_then(|b| b.state.as_ref()).expect("the caller has seen to it");
+        let outcome = match found(state, context) {
+            Some(found) => Outcome::Found(found),
+            None => Outcome::Failed(self.not_found(key)),
+        };
+        if self.keys.shows_durable(key, token) {
+            self.finish(token, outcome);
+        } else if let Some(op) = self.tasks.op(token) {
+            op.stage = OpStage::Reading { outcome };
+        }
+    }
+
+    /// The failure of a read that found nothing.
+    pub(super) fn not_found(&self, key: &Key) -> Failure {
+        let lost = self.ring.as_ref().is_some_and(|r| self.membership.is_lost(key.partition(r.partitions)));
+        let hint = if lost { ": its partition lost its data with a node's memory" } else { "" };
+        let shown: String = key.text().chars().take(64).collect();
+        Failure {
+            lost,
+            ..Failure::new(Code::KeyNotFound, format!("nothing is stored under \"{shown}\"{hint}"))
+        }
+    }
+}
+
+/// What a reader is shown of a state.
+fn found(state: &Siblings, context: bool) -> Option<Found> {
+    let values = state.values();
+    if values.is_empty() {
+        return None;
+    }
+    let context = (context || values.len() > 1).then(|| Box::new(state.context()));
+    Some(Found { values: values.into_iter().map(|v| v.content.clone()).collect(), context })
+}

@@ -1,0 +1,213 @@
+//! PUT, INSERT, UPDATE and DELETE at the owner that coordinates: a new version, made durable here and elsewhere.
+
+use ringkv_common::key::Key;
+use ringkv_common::message::peer::Message;
+use ringkv_common::message::{Code, Condition, Failure, KeyOp, Level, Outcome, Write};
+use ringkv_common::name::NodeName;
+use ringkv_common::quorum::{Quorum, Verdict};
+use ringkv_common::ring::Route;
+use ringkv_common::version::{Siblings, Version};
+use smallvec::SmallVec;
+
+use super::effect::{Effect, Token};
+use super::task::{Op, OpStage, Task, Writing};
+use super::{Node, RESEND_MS};
+
+impl Node {
+    pub(super) fn proceed_write(&mut self, token: Token, write: Write) {
+        let key = write.key.clone();
+        let mut next = self.keys.get(&key).and_then(|b| b.state.clone()).expect("the caller has seen to it");
+        let request = write.request.unwrap_or(0);
+        let repeated = next.of_request(request).is_some() || self.requests.knows(&key, request);
+        let exists = !next.values().is_empty();
+        let failure = match write.condition {
+            _ if repeated => None,
+            Condition::Absent if exists => {
+                Some(Failure::new(Code::KeyExists, "the key has a value: UPDATE or PUT it"))
+            }
+            Condition::Present if !exists => Some(self.not_found(&key)),
+            _ => None,
+        };
+        if let Some(failure) = failure {
+            return self.finish(token, Outcome::Failed(failure));
+        }
+        let stamp = self.clock.stamp(self.now, next.stamp_max());
+        if !repeated {
+            self.outgrow(&next.clock);
+            if let Some(context) = &write.context {
+                self.outgrow(&context.clock);
+            }
+            let version = Version {
+                dot: self.dot(),
+                stamp,
+                request,
+                contextual: write.context.is_some(),
+                content: write.content,
+            };
+            next.write(write.context.as_deref(), version);
+        }
+        self.replicate(token, &key, next, request);
+    }
+
+    /// Makes a new state durable here and tells the other owners.
+    fn replicate(&mut self, token: Token, key: &Key, siblings: Siblings, request: u64) {
+        let Some(op) = self.tasks.op(token) else { return };
+        let outcome =
+            Outcome::Stored { context: op.terms.want.context.then(|| Box::new(siblings.context())) };
+        let (w, deadline_us) = (op.terms.write, op.deadline_us);
+        let resend_us = self.now.after_ms(RESEND_MS);
+        let writing = Writing {
+            told: None,
+            quorum: Quorum::default(),
+            durable_here: false,
+            outcome,
+            nodes: SmallVec::new(),
+        };
+        op.stage = OpStage::Writing(Box::new(writing));
+        let busy = self.keys.get(key).expect("the caller has seen to it");
+        busy.state = Some(siblings.clone());
+        busy.writes.push((token, SmallVec::new()));
+        self.requests.begun(self.now, key, request);
+        if self.ask_owners(token, key, w) {
+            self.tasks.alarm(token, resend_us.min(deadline_us));
+        }
+        self.membership.holds(key, self.ring.as_deref());
+        self.out.push(Effect::Persist { token, key: key.clone(), siblings });
+    }
+
+    /// Counts the write's quorum anew under the ring as it is, and tells the owners elsewhere. Whether there are any.
+    fn ask_owners(&mut self, token: Token, key: &Key, w: Option<Level>) -> bool {
+        let Some(ring) = self.ring.clone() else { return false };
+        let route = ring.route(key.partition(ring.partitions));
+        let others = others(&route, self.id.name);
+        let name = self.id.name;
+        let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), .. }) = self.tasks.op(token)
+        else {
+            return false;
+        };
+        writing.quorum = quorum_of(&route, w);
+        writing.nodes.clear();
+        if writing.durable_here {
+            writing.quorum.yes(name);
+        }
+        let request = write.request.unwrap_or(0);
+        self.tell_state(token, key, request, &others);
+        !others.is_empty()
+    }
+
+    /// A write that is under way needs the new ring's quorum.
+    pub(super) fn recount(&mut self, token: Token, key: &Key, w: Option<Level>) {
+        if self.ask_owners(token, key, w) {
+            let at = self.now.after_ms(RESEND_MS);
+            self.tasks.alarm(token, at);
+        }
+        self.settle(token);
+    }
+
+    /// Sends a key's state to other owners, and keeps it for whom it does not reach.
+    fn tell_state(&mut self, token: Token, key: &Key, request: u64, to: &[NodeName]) {
+        let Some(first) = to.first() else { return };
+        debug_assert_ne!(*first, self.id.name);
+        let epoch = self.epoch();
+        // What is held now may include later writes. They are told again, and change nothing.
+        let held = self.keys.get(key).and_then(|b| b.state.clone());
+        let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
+        let Some(state) = held.or_else(|| writing.told.clone()) else { return };
+        writing.told = Some(state.clone());
+        for name in to {
+            let (key, siblings) = (key.clone(), state.clone());
+            self.send(*name, Message::Replicate { id: token, epoch, key, siblings, request });
+        }
+    }
+
+    /// A silent owner may not have heard, or its answer was lost: the write is told again, it is idempotent.
+    pub(super) fn resend(&mut self, token: Token) {
+        let resend_us = self.now.after_ms(RESEND_MS);
+        let name = self.id.name;
+        let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), deadline_us, .. }) =
+            self.tasks.op(token)
+        else {
+            return;
+        };
+        let silent: SmallVec<[NodeName; 3]> = writing.quorum.silent().filter(|n| *n != name).collect();
+        let (key, request) = (write.key.clone(), write.request.unwrap_or(0));
+        let at = resend_us.min(*deadline_us);
+        self.tell_state(token, &key, request, &silent);
+        self.tasks.alarm(token, at);
+    }
+
+    pub(super) fn on_persisted(&mut self, token: Token) {
+        let Some(key) = self.key_of(token) else { return self.on_dropped(token) };
+        for reader in self.keys.durable(&key, token) {
+            if let Some(Op { stage: OpStage::Reading { outcome }, .. }) = self.tasks.op(reader) {
+                let outcome = std::mem::replace(outcome, Outcome::Stored { context: None });
+                self.finish(reader, outcome);
+            }
+        }
+        self.keys.leave(&key);
+        match self.tasks.get(token) {
+            Some(Task::Join(_)) => return self.joined(token),
+            Some(Task::GivenUp(_)) => return drop(self.tasks.take(token)),
+            _ => {}
+        }
+        let name = self.id.name;
+        if let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), .. }) =
+            self.tasks.op(token)
+        {
+            writing.durable_here = true;
+            self.requests.durable(&key, write.request.unwrap_or(0));
+        }
+        self.acknowledged(token, name);
+    }
+
+    /// A replica has made a write durable.
+    pub(super) fn acknowledged(&mut self, token: Token, by: NodeName) {
+        let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
+        writing.quorum.yes(by);
+        if !writing.nodes.contains(&by) {
+            writing.nodes.push(by);
+        }
+        self.settle(token);
+    }
+
+    /// Ends a write that has its quorums.
+    pub(super) fn settle(&mut self, token: Token) {
+        let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
+        // Durable here first: else a later read here could show less than was acknowledged.
+        if writing.quorum.verdict() != Verdict::Enough || !writing.durable_here {
+            return;
+        }
+        let outcome = std::mem::replace(&mut writing.outcome, Outcome::Stored { context: None });
+        self.finish(token, outcome);
+    }
+}
+
+/// Replicas that a level asks for among `of`.
+fn needed(level: Option<Level>, of: usize) -> usize {
+    match level.unwrap_or(Level::Quorum) {
+        Level::One => 1,
+        Level::Quorum => of / 2 + 1,
+        Level::All => of,
+        Level::Count(n) => n as usize,
+    }
+}
+
+fn quorum_of(route: &Route, w: Option<Level>) -> Quorum {
+    let quorum = Quorum::new(route.writers.iter().copied(), needed(w, route.writers.len()));
+    match &route.also {
+        Some((row, true)) => quorum.and(row.iter().copied(), needed(w, row.len())),
+        _ => quorum,
+    }
+}
+
+/// The owners elsewhere, each once.
+fn others(route: &Route, me: NodeName) -> SmallVec<[NodeName; 3]> {
+    let mut others: SmallVec<[NodeName; 3]> = SmallVec::new();
+    let also = route.also.iter().flat_map(|(row, _)| row);
+    for name in route.writers.iter().chain(also) {
+        if *name != me && !others.contains(name) {
+            others.push(*name);
+        }
+    }
+    others
+}
