@@ -14,7 +14,7 @@ use std::sync::Arc;
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::Record;
 use ringkv_common::time::Stamp;
-use ringkv_common::version::{Actor, Content, Dot, Siblings, Version};
+use ringkv_common::version::{Actor, Clock, Content, Dot, Siblings, Version};
 use smallvec::SmallVec;
 
 use super::Measure;
@@ -93,9 +93,9 @@ impl<'a> Reader<'a> {
         self.take(N).try_into().expect("take returns what was asked for")
     }
 
-    fn text(&mut self) -> &'a str {
+    fn bytes(&mut self) -> &'a [u8] {
         let length = self.number() as usize;
-        std::str::from_utf8(self.take(length)).expect("a key was UTF-8 when it was written")
+        self.take(length)
     }
 }
 
@@ -157,7 +157,7 @@ enum Body<'a> {
         place: u8,
         stamp: u64,
         request: u64,
-        key: &'a str,
+        key: &'a [u8],
         value: &'a [u8],
     },
     General(Box<Record>),
@@ -171,7 +171,7 @@ pub fn raws(bytes: &[u8]) -> impl Iterator<Item = Raw<'_>> {
 
 /// The siblings of one key in an entry.
 pub fn find(bytes: &[u8], actors: &Actors, key: &Key) -> Option<Siblings> {
-    raws(bytes).find(|raw| raw.key() == key.text()).map(|raw| raw.siblings(actors))
+    raws(bytes).find(|raw| raw.key() == key.text().as_bytes()).map(|raw| raw.siblings(actors))
 }
 
 impl<'a> Raw<'a> {
@@ -189,11 +189,11 @@ impl<'a> Raw<'a> {
         Raw { span: &whole[..whole.len() - reader.bytes.len()], body }
     }
 
-    /// The key's text.
-    pub fn key(&self) -> &str {
+    /// The key's text. Bytes are enough to compare it, and cost no look at each of them.
+    pub fn key(&self) -> &[u8] {
         match &self.body {
             Body::Usual { key, .. } => key,
-            Body::General(record) => record.0.text(),
+            Body::General(record) => record.0.text().as_bytes(),
         }
     }
 
@@ -214,7 +214,8 @@ impl<'a> Raw<'a> {
         match self.body {
             Body::General(record) => *record,
             Body::Usual { key, .. } => {
-                (Key::new(key).expect("a key was valid when it was written"), self.siblings(actors))
+                let key = std::str::from_utf8(key).ok().and_then(|key| Key::new(key).ok());
+                (key.expect("a key was valid when it was written"), self.siblings(actors))
             }
         }
     }
@@ -224,23 +225,19 @@ impl<'a> Raw<'a> {
             let Body::General(record) = self.body else { unreachable!("there are two kinds") };
             return record.1;
         };
-        let dots: SmallVec<[Dot; 2]> = (0..entries)
-            .map(|_| {
-                let actor = actors.list[usize::from(u16::from_le_bytes(clock.fixed()))];
-                Dot { actor, counter: clock.number() }
-            })
-            .collect();
+        let clock = Clock::of_entries((0..entries).map(|_| {
+            let actor = actors.list[usize::from(u16::from_le_bytes(clock.fixed()))];
+            Dot { actor, counter: clock.number() }
+        }));
         let content = match flags & KIND {
             JSON => Content::Json(Arc::from(value)),
             BINARY => Content::Binary(Arc::from(value)),
             _ => Content::Tombstone,
         };
         let contextual = flags & CONTEXTUAL != 0;
-        let version =
-            Version { dot: dots[usize::from(place)], stamp: Stamp(stamp), request, contextual, content };
-        let mut siblings = Siblings { clock: dots.into_iter().collect(), ..Siblings::default() };
-        siblings.versions.push(version);
-        siblings
+        let dot = clock.entries()[usize::from(place)];
+        let version = Version { dot, stamp: Stamp(stamp), request, contextual, content };
+        Siblings { clock, versions: SmallVec::from_iter([version]), ..Siblings::default() }
     }
 }
 
@@ -255,8 +252,7 @@ impl<'a> Body<'a> {
         let place = reader.byte();
         let stamp = u64::from_le_bytes(reader.fixed());
         let request = if flags & REQUEST != 0 { u64::from_le_bytes(reader.fixed()) } else { 0 };
-        let key = reader.text();
-        let length = reader.number() as usize;
-        Body::Usual { flags, clock, entries, place, stamp, request, key, value: reader.take(length) }
+        let (key, value) = (reader.bytes(), reader.bytes());
+        Body::Usual { flags, clock, entries, place, stamp, request, key, value }
     }
 }

@@ -99,7 +99,7 @@ impl Storage for Memory {
         record::encode(scratch, actors, key, siblings);
         measure.add(Measure::of(key, siblings));
         for held in entries.get(key.hash()).into_iter().flat_map(|entry| record::raws(entry)) {
-            if held.key() == key.text() {
+            if held.key() == key.text().as_bytes() {
                 measure.subtract(held.measure());
             } else {
                 scratch.extend_from_slice(held.span);
