@@ -3,9 +3,8 @@
 //! A key is 1 to 1,024 bytes of UTF-8. Its hash, XXH3-64 with seed 0, orders keys inside a store and its upper
 //! bits are the partition (Dynamo §6.2, third strategy): a partition is a contiguous range of hashes.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
 use thiserror::Error;
 use twox_hash::XxHash3_64;
 
@@ -40,7 +39,7 @@ pub fn last_hash(partition: u32, partitions: u32) -> u64 {
 pub struct Key {
     // First, so that the derived order is (hash, text).
     hash: u64,
-    text: Arc<str>,
+    text: SmolStr,
 }
 
 /// Why some text is no key.
@@ -60,7 +59,7 @@ impl Key {
         match text.len() {
             0 => Err(KeyError::Empty),
             n if n > KEY_BYTES_MAX => Err(KeyError::TooLong(n)),
-            _ => Ok(Key { hash: hash(text.as_bytes()), text: Arc::from(text) }),
+            _ => Ok(Key { hash: hash(text.as_bytes()), text: SmolStr::new(text) }),
         }
     }
 

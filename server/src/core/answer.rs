@@ -8,7 +8,6 @@ use ringkv_common::name::NodeName;
 use smallvec::SmallVec;
 
 use super::Node;
-use super::coordinate::bytes_of;
 use super::effect::{Client, Effect, Token};
 use super::task::{Op, OpStage, Origin, Task};
 
@@ -43,7 +42,7 @@ impl Node {
     }
 
     fn tell_end(&mut self, op: Op, outcome: Outcome) {
-        self.waiting_bytes -= bytes_of(&op.op);
+        self.waiting_bytes -= op.bytes;
         let me = [self.id.name];
         let nodes: SmallVec<[NodeName; 3]> = match op.stage {
             OpStage::Writing(writing) => writing.nodes,

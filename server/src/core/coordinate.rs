@@ -26,14 +26,15 @@ impl Node {
             return self.conclude(origin, terms, Some(op.key()), Outcome::Failed(failure), &[]);
         }
         let deadline_us = self.now.after_ms(u64::from(terms.timeout_ms));
-        self.waiting_bytes += bytes_of(&op);
-        let key = op.key().clone();
-        let token = self.tasks.add(Task::Op(Op { origin, op, terms, deadline_us, stage: OpStage::Waiting }));
-        self.coordinate(token, &ring, &key);
+        let (key, bytes) = (op.key().clone(), bytes_of(&op));
+        self.waiting_bytes += bytes;
+        let op = Op { origin, op, terms, deadline_us, bytes, stage: OpStage::Waiting };
+        let token = self.tasks.add(Task::Op(op));
+        self.coordinate(token, &ring, key);
     }
 
     /// Goes on with an operation that no replica has seen yet, under the ring as it is.
-    pub(super) fn coordinate(&mut self, token: Token, ring: &Ring, key: &Key) {
+    pub(super) fn coordinate(&mut self, token: Token, ring: &Ring, key: Key) {
         let partition = key.partition(ring.partitions);
         let readers = ring.readers(partition);
         if self.me.is_none_or(|me| !readers.contains(&me)) {
@@ -43,9 +44,9 @@ impl Node {
         if let Some(why) = self.not_serving(partition) {
             return self.fail(token, Failure::new(Code::NotReady, why));
         }
-        match self.keys.enter(key, token) {
-            Turn::Read => self.out.push(Effect::Read { token, key: key.clone() }),
-            Turn::Now => self.proceed(token, key),
+        match self.keys.enter(&key, token) {
+            Turn::Read => self.out.push(Effect::Read { token, key }),
+            Turn::Now => self.proceed(token, &key),
             Turn::Later => {}
             Turn::Full => {
                 let text =
@@ -85,10 +86,7 @@ impl Node {
                 let context = terms.want.context;
                 self.proceed_read(token, key, context);
             }
-            Some(Task::Op(Op { op: KeyOp::Write(write), .. })) => {
-                let write = write.clone();
-                self.proceed_write(token, write);
-            }
+            Some(Task::Op(_)) => self.proceed_write(token, key),
             Some(Task::Join(_)) => self.proceed_join(token),
             Some(Task::GivenUp(_)) => drop(self.tasks.take(token)),
             Some(Task::InspectKey(_)) => self.proceed_inspect(token, key),
@@ -126,7 +124,7 @@ impl Node {
         let Some(op) = self.tasks.op(token) else { return };
         op.stage = OpStage::Waiting;
         let key = op.op.key().clone();
-        self.coordinate(token, &ring, &key);
+        self.coordinate(token, &ring, key);
     }
 
     /// A request id of our own: this life's actor and the task's number make it unique.
@@ -138,7 +136,7 @@ impl Node {
     }
 }
 
-pub(super) fn bytes_of(op: &KeyOp) -> usize {
+fn bytes_of(op: &KeyOp) -> usize {
     match op {
         KeyOp::Write(write) => write.key.text().len() + write.content.bytes().len(),
         KeyOp::Read(key) => key.text().len(),

@@ -16,8 +16,8 @@ impl Node {
     pub(super) fn begin_search(&mut self, client: Client, id: Option<Box<str>>, terms: Terms, key: Key) {
         let Some(ring) = self.ring.clone() else { return self.no_ring(client, id.as_deref()) };
         let route = ring.route(key.partition(ring.partitions));
-        let mut asked: Vec<NodeName> = route.writers.to_vec();
-        asked.extend(route.also.into_iter().flat_map(|(row, _)| row));
+        let also = route.also.map_or(&[][..], |(row, _)| row);
+        let mut asked: Vec<NodeName> = ring.names(route.writers).chain(ring.names(also)).collect();
         asked.sort_unstable();
         asked.dedup();
         let deadline_us = self.now.after_ms(u64::from(terms.timeout_ms));

@@ -12,6 +12,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod answer;
+mod author;
 mod coordinate;
 mod effect;
 mod fanout;
@@ -35,11 +36,12 @@ use ringkv_common::name::{NodeName, Ports};
 use ringkv_common::placement::NodeIndex;
 use ringkv_common::ring::{ClusterId, Ring};
 use ringkv_common::time::{HybridClock, Now};
-use ringkv_common::version::{Actor, Clock, Dot};
+use ringkv_common::version::Actor;
 
 pub use effect::{Client, Effect, Event, Token};
 pub use status::{Peer, Status};
 
+use self::author::Author;
 use self::keys::Keys;
 use self::membership::Membership;
 use self::requests::Requests;
@@ -84,10 +86,7 @@ pub struct Node {
     /// This node's index in the ring, where it is in it.
     me: Option<NodeIndex>,
     clock: HybridClock,
-    /// Who writes: at first the identity's random bits.
-    actor: u128,
-    /// The counter of the last dot.
-    dots: u64,
+    author: Author,
     tasks: Tasks,
     keys: Keys,
     requests: Requests,
@@ -101,14 +100,13 @@ impl Node {
     pub fn new(id: Identity) -> Node {
         let tasks = Tasks::of_life(id.actor);
         Node {
-            actor: id.actor,
+            author: Author { actor: Actor { id: id.actor, node: id.name }, dots: 0 },
             id,
             now: Now::default(),
             out: Vec::new(),
             ring: None,
             me: None,
             clock: HybridClock::default(),
-            dots: 0,
             tasks,
             keys: Keys::default(),
             requests: Requests::default(),
@@ -176,27 +174,6 @@ impl Node {
 
     fn send(&mut self, to: NodeName, message: Message) {
         self.out.push(Effect::Send { to, message });
-    }
-
-    /// A new dot of this actor.
-    fn dot(&mut self) -> Dot {
-        self.dots += 1;
-        Dot { actor: Actor { id: self.actor, node: self.id.name }, counter: self.dots }
-    }
-
-    /// Takes another actor where a clock claims to have seen more of this one than it wrote, be it by a client's
-    /// invention: a new dot of it would pass for an old one, and replicas would drop the write that it names.
-    fn outgrow(&mut self, clock: &Clock) {
-        let mut others = 0u64;
-        while clock.counter(Actor { id: self.actor, node: self.id.name }) > self.dots {
-            others += 1;
-            let half = |n: u64| {
-                let mut bytes = self.actor.to_le_bytes().to_vec();
-                bytes.extend_from_slice(&[others, n].map(u64::to_le_bytes).concat());
-                u128::from(ringkv_common::key::hash(&bytes))
-            };
-            self.actor = half(0) << 64 | half(1);
-        }
     }
 }
 

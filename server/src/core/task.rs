@@ -9,7 +9,7 @@ use ringkv_common::message::peer::{Id, Purpose};
 use ringkv_common::message::{KeyOp, Outcome, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::quorum::Quorum;
-use ringkv_common::version::Siblings;
+use ringkv_common::version::{Context, Siblings};
 use slab::Slab;
 
 use super::effect::{Client, Token};
@@ -56,6 +56,8 @@ pub struct Op {
     pub op: KeyOp,
     pub terms: Terms,
     pub deadline_us: u64,
+    /// Of its key and value, while it waits.
+    pub bytes: usize,
     pub stage: OpStage,
 }
 
@@ -76,10 +78,11 @@ pub enum OpStage {
 #[derive(Debug)]
 pub struct Writing {
     /// The state that other owners were told, where there are others.
-    pub told: Option<Siblings>,
+    pub told: Option<Box<Siblings>>,
     pub quorum: Quorum,
     pub durable_here: bool,
-    pub outcome: Outcome,
+    /// The key's context after it, where it is wanted.
+    pub context: Option<Box<Context>>,
     /// The nodes whose yes counted.
     pub nodes: smallvec::SmallVec<[NodeName; 3]>,
 }

@@ -2,11 +2,11 @@
 
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::Message;
-use ringkv_common::message::{Code, Condition, Failure, KeyOp, Level, Outcome, Write};
+use ringkv_common::message::{Code, Condition, Failure, KeyOp, Level, Outcome};
 use ringkv_common::name::NodeName;
 use ringkv_common::quorum::{Quorum, Verdict};
-use ringkv_common::ring::Route;
-use ringkv_common::version::{Siblings, Version};
+use ringkv_common::ring::{Ring, Route};
+use ringkv_common::version::{Content, Version};
 use smallvec::SmallVec;
 
 use super::effect::{Effect, Token};
@@ -14,61 +14,66 @@ use super::task::{Op, OpStage, Task, Writing};
 use super::{Node, RESEND_MS};
 
 impl Node {
-    pub(super) fn proceed_write(&mut self, token: Token, write: Write) {
-        let key = write.key.clone();
-        let mut next = self.keys.get(&key).and_then(|b| b.state.clone()).expect("the caller has seen to it");
+    pub(super) fn proceed_write(&mut self, token: Token, key: &Key) {
+        let Some(Op { op: KeyOp::Write(write), .. }) = self.tasks.op(token) else { return };
+        let state = self.keys.get(key).and_then(|b| b.state.as_ref()).expect("the caller has seen to it");
         let request = write.request.unwrap_or(0);
-        let repeated = next.of_request(request).is_some() || self.requests.knows(&key, request);
-        let exists = !next.values().is_empty();
+        let repeated = state.of_request(request).is_some() || self.requests.knows(key, request);
+        let exists = !state.values().is_empty();
         let failure = match write.condition {
             _ if repeated => None,
             Condition::Absent if exists => {
                 Some(Failure::new(Code::KeyExists, "the key has a value: UPDATE or PUT it"))
             }
-            Condition::Present if !exists => Some(self.not_found(&key)),
+            Condition::Present if !exists => Some(self.not_found(key)),
             _ => None,
         };
-        if let Some(failure) = failure {
-            return self.finish(token, Outcome::Failed(failure));
-        }
-        let stamp = self.clock.stamp(self.now, next.stamp_max());
-        if !repeated {
-            self.outgrow(&next.clock);
-            if let Some(context) = &write.context {
-                self.outgrow(&context.clock);
+        match failure {
+            Some(failure) => self.fail(token, failure),
+            None if repeated => self.replicate(token, key, request),
+            None => {
+                self.write(token, key);
+                self.replicate(token, key, request);
             }
-            let version = Version {
-                dot: self.dot(),
-                stamp,
-                request,
-                contextual: write.context.is_some(),
-                content: write.content,
-            };
-            next.write(write.context.as_deref(), version);
         }
-        self.replicate(token, &key, next, request);
     }
 
-    /// Makes a new state durable here and tells the other owners.
-    fn replicate(&mut self, token: Token, key: &Key, siblings: Siblings, request: u64) {
+    /// Gives the key's state the new version.
+    fn write(&mut self, token: Token, key: &Key) {
+        let Some(Op { op: KeyOp::Write(write), .. }) = self.tasks.op(token) else { return };
+        // The value goes into the state: the task needs it no more.
+        let content = std::mem::replace(&mut write.content, Content::Tombstone);
+        let (context, request) = (write.context.take(), write.request.unwrap_or(0));
+        let state = self.keys.get(key).and_then(|b| b.state.as_mut()).expect("the caller has seen to it");
+        self.author.outgrow(&state.clock);
+        if let Some(context) = &context {
+            self.author.outgrow(&context.clock);
+        }
+        let stamp = self.clock.stamp(self.now, state.stamp_max());
+        let dot = self.author.dot();
+        let version = Version { dot, stamp, request, contextual: context.is_some(), content };
+        state.write(context.as_deref(), version);
+    }
+
+    /// Makes a key's new state durable here and tells the other owners.
+    fn replicate(&mut self, token: Token, key: &Key, request: u64) {
         let Some(op) = self.tasks.op(token) else { return };
-        let outcome =
-            Outcome::Stored { context: op.terms.want.context.then(|| Box::new(siblings.context())) };
+        let busy = self.keys.get(key).expect("the caller has seen to it");
+        let siblings = busy.state.clone().expect("the caller has seen to it");
+        let context = op.terms.want.context.then(|| Box::new(siblings.context()));
         let (w, deadline_us) = (op.terms.write, op.deadline_us);
-        let resend_us = self.now.after_ms(RESEND_MS);
         let writing = Writing {
             told: None,
             quorum: Quorum::default(),
             durable_here: false,
-            outcome,
+            context,
             nodes: SmallVec::new(),
         };
         op.stage = OpStage::Writing(Box::new(writing));
-        let busy = self.keys.get(key).expect("the caller has seen to it");
-        busy.state = Some(siblings.clone());
         busy.writes.push((token, SmallVec::new()));
         self.requests.begun(self.now, key, request);
         if self.ask_owners(token, key, w) {
+            let resend_us = self.now.after_ms(RESEND_MS);
             self.tasks.alarm(token, resend_us.min(deadline_us));
         }
         self.membership.holds(key, self.ring.as_deref());
@@ -77,15 +82,14 @@ impl Node {
 
     /// Counts the write's quorum anew under the ring as it is, and tells the owners elsewhere. Whether there are any.
     fn ask_owners(&mut self, token: Token, key: &Key, w: Option<Level>) -> bool {
-        let Some(ring) = self.ring.clone() else { return false };
+        let Some(ring) = &self.ring else { return false };
         let route = ring.route(key.partition(ring.partitions));
-        let others = others(&route, self.id.name);
-        let name = self.id.name;
+        let (others, name) = (others(ring, &route, self.id.name), self.id.name);
         let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), .. }) = self.tasks.op(token)
         else {
             return false;
         };
-        writing.quorum = quorum_of(&route, w);
+        writing.quorum = quorum_of(ring, &route, w);
         writing.nodes.clear();
         if writing.durable_here {
             writing.quorum.yes(name);
@@ -112,10 +116,12 @@ impl Node {
         // What is held now may include later writes. They are told again, and change nothing.
         let held = self.keys.get(key).and_then(|b| b.state.clone());
         let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
-        let Some(state) = held.or_else(|| writing.told.clone()) else { return };
-        writing.told = Some(state.clone());
+        if let Some(held) = held {
+            writing.told = Some(Box::new(held));
+        }
+        let Some(state) = writing.told.clone() else { return };
         for name in to {
-            let (key, siblings) = (key.clone(), state.clone());
+            let (key, siblings) = (key.clone(), (*state).clone());
             self.send(*name, Message::Replicate { id: token, epoch, key, siblings, request });
         }
     }
@@ -177,8 +183,8 @@ impl Node {
         if writing.quorum.verdict() != Verdict::Enough || !writing.durable_here {
             return;
         }
-        let outcome = std::mem::replace(&mut writing.outcome, Outcome::Stored { context: None });
-        self.finish(token, outcome);
+        let context = writing.context.take();
+        self.finish(token, Outcome::Stored { context });
     }
 }
 
@@ -192,21 +198,21 @@ fn needed(level: Option<Level>, of: usize) -> usize {
     }
 }
 
-fn quorum_of(route: &Route, w: Option<Level>) -> Quorum {
-    let quorum = Quorum::new(route.writers.iter().copied(), needed(w, route.writers.len()));
-    match &route.also {
-        Some((row, true)) => quorum.and(row.iter().copied(), needed(w, row.len())),
+fn quorum_of(ring: &Ring, route: &Route, w: Option<Level>) -> Quorum {
+    let quorum = Quorum::new(ring.names(route.writers), needed(w, route.writers.len()));
+    match route.also {
+        Some((row, true)) => quorum.and(ring.names(row), needed(w, row.len())),
         _ => quorum,
     }
 }
 
 /// The owners elsewhere, each once.
-fn others(route: &Route, me: NodeName) -> SmallVec<[NodeName; 3]> {
+fn others(ring: &Ring, route: &Route, me: NodeName) -> SmallVec<[NodeName; 3]> {
     let mut others: SmallVec<[NodeName; 3]> = SmallVec::new();
-    let also = route.also.iter().flat_map(|(row, _)| row);
-    for name in route.writers.iter().chain(also) {
-        if *name != me && !others.contains(name) {
-            others.push(*name);
+    let also = route.also.map_or(&[][..], |(row, _)| row);
+    for name in ring.names(route.writers).chain(ring.names(also)) {
+        if name != me && !others.contains(&name) {
+            others.push(name);
         }
     }
     others

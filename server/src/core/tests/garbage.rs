@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use ringkv_common::message::peer::{Purpose, Stretch};
 use ringkv_common::message::{Condition, KeyOp, Level, Outcome, Terms, Write};
 use ringkv_common::time::Stamp;
-use ringkv_common::version::{Content, Context, Version};
+use ringkv_common::version::{Content, Context, Dot, Version};
 
 use super::*;
 

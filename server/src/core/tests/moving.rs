@@ -176,7 +176,7 @@ fn operations_go_to_the_owner_and_are_told_again_under_one_request_id() {
     for (_, message) in first.into_iter().chain(second) {
         owner.hear(0, message);
     }
-    assert_eq!(owner.node.dots, 1, "told twice, done once");
+    assert_eq!(owner.node.author.dots, 1, "told twice, done once");
     converse((0, &mut gate), (1, &mut owner));
     assert_eq!(gate.reply(write), Some(ok()));
     let read = gate.ask(&get(&key));
