@@ -83,13 +83,15 @@ pub struct Ring {
     pub last: Option<Outcome>,
 }
 
-/// The owners that a write has to do with, as indices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route<'r> {
+/// The owners that one request has to do with.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Route {
+    /// Whom reads ask; the first coordinates.
+    pub readers: SmallVec<[NodeName; 3]>,
     /// A write needs its W here.
-    pub writers: &'r [NodeIndex],
+    pub writers: SmallVec<[NodeName; 3]>,
     /// The second row while the partition moves, and whether a write needs its W there too.
-    pub also: Option<(&'r [NodeIndex], bool)>,
+    pub also: Option<(SmallVec<[NodeName; 3]>, bool)>,
 }
 
 impl Ring {
@@ -139,19 +141,15 @@ impl Ring {
             .is_some_and(|c| !same_nodes(self.owners.owners(partition), c.target.owners(partition)))
     }
 
-    /// Whom a write of this partition has to do with.
-    pub fn route(&self, partition: u32) -> Route<'_> {
+    /// Whom a request for this partition has to do with.
+    pub fn route(&self, partition: u32) -> Route {
+        let names = |row: &[NodeIndex]| row.iter().map(|i| self.node(*i).name).collect();
         let also = self
             .change
             .as_ref()
             .filter(|_| self.moves(partition))
-            .map(|change| (change.target.owners(partition), change.phase != Phase::Copy));
-        Route { writers: self.owners.owners(partition), also }
-    }
-
-    /// The names in a row of a table.
-    pub fn names<'r>(&'r self, row: &'r [NodeIndex]) -> impl Iterator<Item = NodeName> + 'r {
-        row.iter().map(|i| self.node(*i).name)
+            .map(|change| (names(change.target.owners(partition)), change.phase != Phase::Copy));
+        Route { readers: names(self.readers(partition)), writers: names(self.owners.owners(partition)), also }
     }
 
     /// Whether this node holds the partition's data for good: in the owners or in the target table.

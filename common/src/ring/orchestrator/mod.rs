@@ -18,7 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use self::negotiation::Negotiation;
-pub use self::progress::{Report, Standing, parties, standing};
+use self::progress::standing_of;
+pub use self::progress::{Parties, Report, Standing, parties, standing};
 pub use self::signal::{MODE, Signal, SignalError, Wanted};
 use super::plan::Founding;
 use super::{Kind, Node, Outcome, Ring, SignalId};
@@ -154,7 +155,8 @@ pub struct Config {
     pub seed: u64,
 }
 
-/// How often nodes are asked how they stand, in milliseconds: in a change, and in quiet times.
+/// How often nodes are asked how they stand, in milliseconds: by the launcher that drives a change, and by all others
+/// at all other times. Many launchers that only look on must not cost the nodes more than the one that acts.
 const SURVEY_MS: (u64, u64) = (50, 1000);
 /// A change that makes no progress for this long is taken back, where it still can be.
 const STALLED_MS: u64 = 60_000;
@@ -165,6 +167,8 @@ pub struct Orchestrator {
     config: Config,
     locked: bool,
     ring: Option<Arc<Ring>>,
+    /// Those of the ring's change.
+    parties: Parties,
     ring_index: u64,
     read: Read,
     writing: bool,
@@ -202,6 +206,7 @@ impl Orchestrator {
             config,
             locked: false,
             ring: None,
+            parties: Parties::default(),
             ring_index: 0,
             read: Read::default(),
             writing: false,
@@ -248,6 +253,7 @@ impl Orchestrator {
                     // hold none.
                     self.reports.clear();
                     self.held.clear();
+                    self.parties = ring.as_deref().map(parties).unwrap_or_default();
                 }
                 (self.ring, self.ring_index, self.read.ring) = (ring, index, true);
             }
@@ -267,6 +273,10 @@ impl Orchestrator {
                 self.read.candidates = true;
             }
             Event::Lock(held) => {
+                if held && !self.locked {
+                    // What is known is as old as the slow pace allows.
+                    self.survey_due = 0;
+                }
                 self.locked = held;
                 self.writing &= held;
                 if !held {
@@ -355,8 +365,8 @@ impl Orchestrator {
         if now.mono_us < self.survey_due {
             return;
         }
-        let changing = self.ring.as_ref().is_some_and(|r| r.change.is_some());
-        self.survey_due = now.after_ms(if changing { SURVEY_MS.0 } else { SURVEY_MS.1 });
+        let drives = self.locked && self.ring.as_ref().is_some_and(|r| r.change.is_some());
+        self.survey_due = now.after_ms(if drives { SURVEY_MS.0 } else { SURVEY_MS.1 });
         // Not the ring's nodes alone: a newer ring may have others, and they know it.
         let mut names: BTreeSet<NodeName> = self.candidates.keys().copied().collect();
         let rings = self.ring.iter().chain(self.held.values());
@@ -396,7 +406,7 @@ impl Orchestrator {
             _ => now.mono_us,
         };
         self.progress = Some((sum, since));
-        match standing(ring, &self.reports) {
+        match standing_of(ring, &self.parties, &self.reports) {
             Standing::Ready => self.write(ring.advanced(), actions),
             Standing::Hopeless(why) => self.take_back(ring, &why, actions),
             Standing::Waiting(why) if now.mono_us >= since.saturating_add(STALLED_MS * 1000) => {

@@ -47,10 +47,18 @@ pub enum Standing {
 /// # Panics
 /// Without a change in progress.
 pub fn standing(ring: &Ring, reports: &BTreeMap<NodeName, Report>) -> Standing {
+    standing_of(ring, &parties(ring), reports)
+}
+
+/// [`standing`] for whoever asks again and again: the parties of a ring never change.
+pub(super) fn standing_of(
+    ring: &Ring,
+    (givers, takers): &Parties,
+    reports: &BTreeMap<NodeName, Report>,
+) -> Standing {
     let change = ring.change.as_ref().expect("only a change has a standing");
-    let (givers, takers) = parties(ring);
     let mut waits = Vec::new();
-    for name in givers.union(&takers) {
+    for name in givers.union(takers) {
         let Some(report) = reports.get(name) else {
             waits.push(format!("{name} does not answer"));
             continue;
@@ -80,8 +88,11 @@ pub fn standing(ring: &Ring, reports: &BTreeMap<NodeName, Report>) -> Standing {
     if waits.is_empty() { Standing::Ready } else { Standing::Waiting(waits) }
 }
 
-/// Who gives and who receives partitions in the change in progress.
-pub fn parties(ring: &Ring) -> (BTreeSet<NodeName>, BTreeSet<NodeName>) {
+/// Who gives partitions, and who receives some.
+pub type Parties = (BTreeSet<NodeName>, BTreeSet<NodeName>);
+
+/// The parties of the change in progress; nobody without one. Looks at every partition.
+pub fn parties(ring: &Ring) -> Parties {
     let (mut givers, mut takers) = (BTreeSet::new(), BTreeSet::new());
     let Some(change) = &ring.change else { return (givers, takers) };
     for p in (0..ring.partitions).filter(|p| ring.moves(*p)) {

@@ -5,4 +5,5 @@ mod changes;
 mod consent;
 mod crash;
 mod founding;
+mod pace;
 mod world;
