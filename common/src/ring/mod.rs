@@ -83,15 +83,13 @@ pub struct Ring {
     pub last: Option<Outcome>,
 }
 
-/// The owners that one request has to do with.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Route {
-    /// Whom reads ask; the first coordinates.
-    pub readers: SmallVec<[NodeName; 3]>,
+/// The owners that a write has to do with, as indices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route<'r> {
     /// A write needs its W here.
-    pub writers: SmallVec<[NodeName; 3]>,
+    pub writers: &'r [NodeIndex],
     /// The second row while the partition moves, and whether a write needs its W there too.
-    pub also: Option<(SmallVec<[NodeName; 3]>, bool)>,
+    pub also: Option<(&'r [NodeIndex], bool)>,
 }
 
 impl Ring {
@@ -141,15 +139,19 @@ impl Ring {
             .is_some_and(|c| !same_nodes(self.owners.owners(partition), c.target.owners(partition)))
     }
 
-    /// Whom a request for this partition has to do with.
-    pub fn route(&self, partition: u32) -> Route {
-        let names = |row: &[NodeIndex]| row.iter().map(|i| self.node(*i).name).collect();
+    /// Whom a write of this partition has to do with.
+    pub fn route(&self, partition: u32) -> Route<'_> {
         let also = self
             .change
             .as_ref()
             .filter(|_| self.moves(partition))
-            .map(|change| (names(change.target.owners(partition)), change.phase != Phase::Copy));
-        Route { readers: names(self.readers(partition)), writers: names(self.owners.owners(partition)), also }
+            .map(|change| (change.target.owners(partition), change.phase != Phase::Copy));
+        Route { writers: self.owners.owners(partition), also }
+    }
+
+    /// The names in a row of a table.
+    pub fn names<'r>(&'r self, row: &'r [NodeIndex]) -> impl Iterator<Item = NodeName> + 'r {
+        row.iter().map(|i| self.node(*i).name)
     }
 
     /// Whether this node holds the partition's data for good: in the owners or in the target table.
