@@ -3,7 +3,9 @@
 
 mod support;
 
-use support::{Consul, World};
+use ringkv_common::ring::{ClusterId, Outcome, Ring, SignalId, Verdict};
+use rustix::process::Signal;
+use support::{Consul, World, until};
 
 #[test]
 fn a_size_that_is_none_is_refused_with_the_command_that_sets_it() {
@@ -75,6 +77,32 @@ fn a_ring_of_another_cluster_is_neither_obeyed_nor_overwritten() {
         let status = world.status(n).unwrap();
         assert_eq!((status["epoch"].as_u64(), status["cluster_id"].as_str()), (Some(1), Some(own.as_str())));
     }
+}
+
+#[test]
+fn a_ring_of_another_cluster_that_is_met_while_writing_is_not_obeyed_either() {
+    let world = World::of_size(2);
+    let mut launcher = world.launch_ready(&["--hold-at", "copy"], 2);
+    let own = world.consul.get("ringkv/ring").unwrap();
+    world.consul.put("ringkv/signals/node-2", "add");
+    launcher.said("holding at copy");
+    let mut foreign = Ring::from_json(own.as_bytes()).unwrap();
+    let signal = SignalId { name: "node-9".into(), index: 1 };
+    let (op, message) = ("remove node-9".to_owned(), "done by another cluster".to_owned());
+    foreign.last = Some(Outcome { op, outcome: Verdict::Done, message, epoch: 7, moved: 0, signal });
+    (foreign.cluster_id, foreign.epoch) = (ClusterId(7), 7);
+    let foreign = foreign.to_json().unwrap();
+    world.consul.put("ringkv/ring", &foreign);
+    launcher.signal(Signal::USR1);
+    launcher.logged("another program wrote a ring of the cluster 00000000000000000000000000000007");
+    assert_eq!(world.consul.get("ringkv/ring").as_deref(), Some(foreign.as_str()), "it is left as it is");
+
+    // Somebody repairs it, and the change goes on.
+    world.consul.put("ringkv/ring", &own);
+    let result = until("result", || world.consul.json("ringkv/results/node-2"));
+    assert_eq!(result["outcome"], "done", "{result}");
+    assert_eq!(world.consul.get("ringkv/results/node-9"), None, "that was not ours to answer");
+    launcher.terminate();
 }
 
 #[test]

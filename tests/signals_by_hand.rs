@@ -222,3 +222,26 @@ fn a_number_without_a_port_of_its_own_is_refused_with_the_option_that_gives_one(
     assert_eq!(world.consul.epoch("ringkv/ring"), 1);
     launcher.terminate();
 }
+
+#[test]
+fn a_launcher_that_starts_again_does_not_repeat_an_answer_over_a_later_one() {
+    let world = World::of_size(2);
+    let mut first = world.launch_ready(&[], 2);
+    change(&world.consul, "node-2", "add");
+    let key = "ringkv/results/node-2";
+    let done = world.consul.client.get(key).unwrap().unwrap();
+    let next = |mut old: support::Launcher| {
+        old.kill();
+        let new = world.launch_ready(&[], 3);
+        // Answers are given in order: what the new one had to say of the last change it has said now.
+        refused(&world.consul, "foo", "add");
+        new
+    };
+    first = next(first);
+    assert_eq!(world.consul.client.get(key).unwrap().unwrap(), done, "the same answer is written once");
+    let said = refused(&world.consul, "node-2", "add");
+    assert!(said.contains("in the ring already"), "{said}");
+    first = next(first);
+    assert_eq!(world.consul.json(key).unwrap()["message"], said, "the later answer stands");
+    first.terminate();
+}

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use consul::{Client, Query};
 use ringkv_common::name::NodeName;
-use ringkv_common::ring::Ring;
 use ringkv_common::ring::orchestrator::{Action, Config, Event, Orchestrator, Step};
+use ringkv_common::ring::{ClusterId, Outcome, Ring};
 use ringkv_common::time::Now;
 
 use self::lock::Holder;
@@ -46,11 +46,12 @@ pub struct Hands {
 }
 
 impl Hands {
-    /// Starts the thread.
+    /// Starts the thread. `cluster_id` is the cluster's, where it is known.
     pub fn start(
         config: Config,
         client: Client,
         keys: Keys,
+        cluster_id: Option<ClusterId>,
         hold_at: Option<Step>,
         wish: impl Fn(Wish) + Send + 'static,
     ) -> anyhow::Result<Hands> {
@@ -64,6 +65,7 @@ impl Hands {
             holder: Holder::new(client.clone(), keys.lock(), events.clone()),
             client,
             keys,
+            cluster_id,
             asker,
             inbox,
             queue: VecDeque::new(),
@@ -108,6 +110,8 @@ struct Thread {
     machine: Orchestrator,
     client: Client,
     keys: Keys,
+    /// The cluster's identity, once a ring of it was seen: another one's is never passed on.
+    cluster_id: Option<ClusterId>,
     holder: Holder,
     asker: Asker,
     inbox: Receiver<Event>,
@@ -173,6 +177,7 @@ impl Thread {
     fn note(&mut self, event: &Event) {
         match event {
             Event::Ring(Some(ring), _) => {
+                self.cluster_id = Some(ring.cluster_id);
                 self.addresses.extend(ring.nodes.iter().map(|n| (n.name, (n.host.clone(), n.ports.client))));
             }
             Event::Candidates(found) => {
@@ -233,6 +238,15 @@ impl Thread {
                     let read = read.value.map(|entry| (Ring::from_json(&entry.value), entry.modify_index));
                     return match read {
                         None => self.written(None, 0, won.unwrap_or(false)),
+                        Some((Ok(now), _)) if self.cluster_id.is_some_and(|id| id != now.cluster_id) => {
+                            let (other, ours) = (now.cluster_id, self.cluster_id.unwrap_or_default());
+                            tracing::error!(
+                                "another program wrote a ring of the cluster {other} into Consul, ours is {ours}: it \
+                                 is left as it is"
+                            );
+                            self.pause();
+                            self.queue.push_back(Event::Written(false));
+                        }
                         Some((Ok(now), at)) => {
                             // After silence, what stands there tells.
                             let won = won.unwrap_or_else(|_| now == *ring);
@@ -271,10 +285,7 @@ impl Thread {
         while let Some(action) = self.unfinished.front() {
             let done = match action {
                 Action::Forget(id) => self.client.delete_if(&self.keys.signal(&id.name), id.index).map(drop),
-                Action::Answer(outcome) => {
-                    let json = serde_json::to_string(outcome).expect("plain data always serializes");
-                    self.client.put(&self.keys.result(&outcome.signal.name), json)
-                }
+                Action::Answer(outcome) => answer(&self.client, &self.keys, outcome),
                 other => unreachable!("{other:?} is done at once"),
             };
             match done {
@@ -311,6 +322,24 @@ impl Thread {
         let end = Instant::now() + RETRY;
         while Instant::now() < end && !self.stopping() {
             thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Writes a result, unless it stands there already, or a later one does: a launcher that starts anew repeats the answer
+/// to the last change, because it cannot know whether the one before it came that far.
+fn answer(client: &Client, keys: &Keys, outcome: &Outcome) -> Result<(), consul::Error> {
+    let key = keys.result(&outcome.signal.name);
+    let json = serde_json::to_string(outcome).expect("plain data always serializes");
+    loop {
+        let there = client.get(&key)?;
+        // A result is written after its signal. One that names a later index was written into another Consul's store.
+        let stands = there.as_ref().is_some_and(|entry| {
+            serde_json::from_slice::<Outcome>(&entry.value)
+                .is_ok_and(|o| (outcome.signal.index..entry.modify_index).contains(&o.signal.index))
+        });
+        if stands || client.put_if(&key, &*json, there.map_or(0, |entry| entry.modify_index))? {
+            return Ok(());
         }
     }
 }

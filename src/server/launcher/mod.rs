@@ -102,8 +102,9 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
     let config = Config { founding: settings.founding.clone(), launches, seed: random as u64 };
     let wishes = words.clone();
     let wish = move |wish| drop(wishes.send(Word::Wish(wish)));
-    let hands = Hands::start(config, client.clone(), settings.keys.clone(), settings.hold_at, wish)?;
     let cluster_id = nodes.cluster_id();
+    let hands =
+        Hands::start(config, client.clone(), settings.keys.clone(), cluster_id, settings.hold_at, wish)?;
     let watches = Watches::start(&client, &settings.keys, cluster_id, &hands.events(), &words)?;
 
     let stop = Arc::new(AtomicBool::new(false));
