@@ -58,11 +58,11 @@ impl Node {
 
     pub(super) fn on_read(&mut self, token: Token, siblings: Siblings) {
         let Some(key) = self.key_of(token) else { return };
-        self.keys.loaded(&key, siblings);
-        while let Some(next) = self.keys.next(&key) {
-            self.proceed(next, &key);
+        let mut next = self.keys.loaded(&key, siblings);
+        while let Some(token) = next {
+            self.proceed(token, &key);
+            next = self.keys.next(&key);
         }
-        self.keys.leave(&key);
     }
 
     /// The key that a task is in line for.

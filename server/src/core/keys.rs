@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::hash::BuildHasherDefault;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
 use ringkv_common::key::{Key, KeyHasher};
 use ringkv_common::version::Siblings;
 use smallvec::SmallVec;
@@ -27,6 +28,14 @@ pub struct Busy {
     pub line: VecDeque<Token>,
     /// Writes that are not durable yet, oldest first, each with the reads that show it.
     pub writes: SmallVec<[(Token, SmallVec<[Token; 2]>); 1]>,
+}
+
+impl Busy {
+    /// Whether the state shown now is durable; if not, `reader` is told by [`Keys::durable`].
+    pub fn shows_durable(&mut self, reader: Token) -> bool {
+        let newest = self.writes.last_mut();
+        newest.map(|(_, readers)| readers.push(reader)).is_none()
+    }
 }
 
 /// All keys with work under way.
@@ -63,16 +72,22 @@ impl Keys {
         if first { Turn::Read } else { Turn::Later }
     }
 
-    /// The store's answer is here. Writes that were made meanwhile cannot be: they would have waited.
-    pub fn loaded(&mut self, key: &Key, siblings: Siblings) {
-        if let Some(busy) = self.busy.get_mut(key) {
-            busy.state = Some(siblings);
-        }
+    /// The store's answer is here, and the first in line has its turn. Writes that were made meanwhile cannot be:
+    /// they would have waited.
+    pub fn loaded(&mut self, key: &Key, siblings: Siblings) -> Option<Token> {
+        let busy = self.busy.get_mut(key)?;
+        busy.state = Some(siblings);
+        busy.line.pop_front()
     }
 
-    /// The next in line, once the state is known.
+    /// The next in line; where nobody is and nothing is under way the key is forgotten.
     pub fn next(&mut self, key: &Key) -> Option<Token> {
-        self.busy.get_mut(key)?.line.pop_front()
+        let EntryRef::Occupied(mut entry) = self.busy.entry_ref(key) else { return None };
+        let next = entry.get_mut().line.pop_front();
+        if next.is_none() && entry.get().writes.is_empty() {
+            entry.remove();
+        }
+        next
     }
 
     /// The work on a key.
@@ -80,31 +95,18 @@ impl Keys {
         self.busy.get_mut(key)
     }
 
-    /// Whether the state shown now is durable; if not, `reader` is told by [`Keys::durable`].
-    pub fn shows_durable(&mut self, key: &Key, reader: Token) -> bool {
-        match self.busy.get_mut(key).and_then(|b| b.writes.last_mut()) {
-            Some((_, readers)) => {
-                readers.push(reader);
-                false
-            }
-            None => true,
-        }
-    }
-
-    /// A write is durable: returns the reads that waited for it.
+    /// A write is durable: returns the reads that waited for it. Where nothing else is under way the key is forgotten.
     pub fn durable(&mut self, key: &Key, write: Token) -> SmallVec<[Token; 2]> {
-        let Some(busy) = self.busy.get_mut(key) else { return SmallVec::new() };
-        match busy.writes.iter().position(|(token, _)| *token == write) {
+        let EntryRef::Occupied(mut entry) = self.busy.entry_ref(key) else { return SmallVec::new() };
+        let busy = entry.get_mut();
+        let readers = match busy.writes.iter().position(|(token, _)| *token == write) {
             Some(at) => busy.writes.remove(at).1,
             None => SmallVec::new(),
+        };
+        if busy.writes.is_empty() && busy.line.is_empty() {
+            entry.remove();
         }
-    }
-
-    /// Forgets the key if nothing is under way.
-    pub fn leave(&mut self, key: &Key) {
-        if self.busy.get(key).is_some_and(|b| b.line.is_empty() && b.writes.is_empty()) {
-            self.busy.remove(key);
-        }
+        readers
     }
 
     /// Keys with work under way.

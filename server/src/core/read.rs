@@ -10,12 +10,14 @@ use super::task::OpStage;
 
 impl Node {
     pub(super) fn proceed_read(&mut self, token: Token, key: &Key, context: bool) {
-        let state = self.keys.get(key).and_then(|b| b.state.as_ref()).expect("the caller has seen to it");
-        let outcome = match found(state, context) {
+        let busy = self.keys.get(key).expect("the caller has seen to it");
+        let found = found(busy.state.as_ref().expect("the caller has seen to it"), context);
+        let durable = busy.shows_durable(token);
+        let outcome = match found {
             Some(found) => Outcome::Found(found),
             None => Outcome::Failed(self.not_found(key)),
         };
-        if self.keys.shows_durable(key, token) {
+        if durable {
             self.finish(token, outcome);
         } else if let Some(op) = self.tasks.op(token) {
             op.stage = OpStage::Reading { outcome };

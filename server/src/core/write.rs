@@ -6,7 +6,7 @@ use ringkv_common::message::{Code, Condition, Failure, KeyOp, Level, Outcome};
 use ringkv_common::name::NodeName;
 use ringkv_common::quorum::{Quorum, Verdict};
 use ringkv_common::ring::{Ring, Route};
-use ringkv_common::version::{Content, Version};
+use ringkv_common::version::{Content, Siblings, Version};
 use smallvec::SmallVec;
 
 use super::effect::{Effect, Token};
@@ -16,50 +16,46 @@ use super::{Node, RESEND_MS};
 impl Node {
     pub(super) fn proceed_write(&mut self, token: Token, key: &Key) {
         let Some(Op { op: KeyOp::Write(write), .. }) = self.tasks.op(token) else { return };
-        let state = self.keys.get(key).and_then(|b| b.state.as_ref()).expect("the caller has seen to it");
+        let busy = self.keys.get(key).expect("the caller has seen to it");
+        let state = busy.state.as_mut().expect("the caller has seen to it");
         let request = write.request.unwrap_or(0);
-        let repeated = state.of_request(request).is_some() || self.requests.knows(key, request);
         let exists = !state.values().is_empty();
-        let failure = match write.condition {
-            _ if repeated => None,
+        match write.condition {
+            // Done before: only what is held is made durable and told again.
+            _ if state.of_request(request).is_some() || self.requests.knows(key, request) => {}
             Condition::Absent if exists => {
-                Some(Failure::new(Code::KeyExists, "the key has a value: UPDATE or PUT it"))
+                let failure = Failure::new(Code::KeyExists, "the key has a value: UPDATE or PUT it");
+                return self.fail(token, failure);
             }
-            Condition::Present if !exists => Some(self.not_found(key)),
-            _ => None,
-        };
-        match failure {
-            Some(failure) => self.fail(token, failure),
-            None if repeated => self.replicate(token, key, request),
-            None => {
-                self.write(token, key);
-                self.replicate(token, key, request);
+            Condition::Present if !exists => {
+                let failure = self.not_found(key);
+                return self.fail(token, failure);
+            }
+            _ => {
+                let context = write.context.as_deref();
+                self.author.outgrow(&state.clock);
+                if let Some(context) = context {
+                    self.author.outgrow(&context.clock);
+                }
+                let version = Version {
+                    dot: self.author.dot(),
+                    stamp: self.clock.stamp(self.now, state.stamp_max()),
+                    request,
+                    contextual: context.is_some(),
+                    // The value goes into the state: the task needs it no more.
+                    content: std::mem::replace(&mut write.content, Content::Tombstone),
+                };
+                state.write(context, version);
             }
         }
-    }
-
-    /// Gives the key's state the new version.
-    fn write(&mut self, token: Token, key: &Key) {
-        let Some(Op { op: KeyOp::Write(write), .. }) = self.tasks.op(token) else { return };
-        // The value goes into the state: the task needs it no more.
-        let content = std::mem::replace(&mut write.content, Content::Tombstone);
-        let (context, request) = (write.context.take(), write.request.unwrap_or(0));
-        let state = self.keys.get(key).and_then(|b| b.state.as_mut()).expect("the caller has seen to it");
-        self.author.outgrow(&state.clock);
-        if let Some(context) = &context {
-            self.author.outgrow(&context.clock);
-        }
-        let stamp = self.clock.stamp(self.now, state.stamp_max());
-        let dot = self.author.dot();
-        let version = Version { dot, stamp, request, contextual: context.is_some(), content };
-        state.write(context.as_deref(), version);
+        let siblings = state.clone();
+        busy.writes.push((token, SmallVec::new()));
+        self.replicate(token, key, siblings, request);
     }
 
     /// Makes a key's new state durable here and tells the other owners.
-    fn replicate(&mut self, token: Token, key: &Key, request: u64) {
+    fn replicate(&mut self, token: Token, key: &Key, siblings: Siblings, request: u64) {
         let Some(op) = self.tasks.op(token) else { return };
-        let busy = self.keys.get(key).expect("the caller has seen to it");
-        let siblings = busy.state.clone().expect("the caller has seen to it");
         let context = op.terms.want.context.then(|| Box::new(siblings.context()));
         let (w, deadline_us) = (op.terms.write, op.deadline_us);
         let writing = Writing {
@@ -70,7 +66,6 @@ impl Node {
             nodes: SmallVec::new(),
         };
         op.stage = OpStage::Writing(Box::new(writing));
-        busy.writes.push((token, SmallVec::new()));
         self.requests.begun(self.now, key, request);
         if self.ask_owners(token, key, w) {
             let resend_us = self.now.after_ms(RESEND_MS);
@@ -150,7 +145,6 @@ impl Node {
                 self.finish(reader, outcome);
             }
         }
-        self.keys.leave(&key);
         match self.tasks.get(token) {
             Some(Task::Join(_)) => return self.joined(token),
             Some(Task::GivenUp(_)) => return drop(self.tasks.take(token)),
