@@ -114,6 +114,24 @@ fn without_consul_nothing_starts() {
 }
 
 #[test]
+fn who_joins_a_cluster_whose_consul_does_not_answer_is_told_which_and_by_whom() {
+    let mut world = World::of_size(1);
+    let mut launcher = world.launch_ready(&[], 1);
+    let at = format!("127.0.0.1:{}", world.port(0));
+    let base = world.ports.base.to_string();
+    world.consul.stop();
+    let mut join = world.run(&["--join", &at, "--port", &base]);
+    assert_eq!(join.end().code(), Some(2));
+    let said = join.stderr();
+    let named = format!("node-0 at {at} goes by the Consul at {}", world.consul.url);
+    assert!(
+        said.contains(&named) && said.contains("--consul") && said.contains("no answer from Consul"),
+        "{said}"
+    );
+    launcher.terminate();
+}
+
+#[test]
 fn wrong_options_are_refused_by_name() {
     let world = World::of_size(2);
     for (args, hint) in [

@@ -19,6 +19,9 @@ const ANNOUNCE_BYTES: usize = 256 << 10;
 /// What Consul takes where no wait is asked for, and at most.
 const WAIT_DEFAULT: Duration = Duration::from_secs(300);
 const WAIT_MAX: Duration = Duration::from_secs(600);
+/// What a closed connection or a 429 may mean on a machine with many nodes.
+const CONNECTIONS_LIMITED: &str = "A Consul agent grants each client address 200 connections; where more are needed, \
+                                   raise limits.http_max_conns_per_client in its configuration";
 /// Characters that stand for themselves in a path or query.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
@@ -183,7 +186,10 @@ impl Client {
     }
 
     fn silent(&self, asked: &str, error: ureq::Error) -> Error {
-        use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+        use std::io::ErrorKind::{
+            BrokenPipe, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable,
+            UnexpectedEof,
+        };
         let unsent = match &error {
             ureq::Error::HostNotFound | ureq::Error::ConnectionFailed | ureq::Error::BadUri(_) => true,
             ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => true,
@@ -193,6 +199,11 @@ impl Client {
             _ => false,
         };
         let reason = match error {
+            ureq::Error::Io(error)
+                if matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe) =>
+            {
+                format!("the connection was closed ({error}). {CONNECTIONS_LIMITED}")
+            }
             ureq::Error::Io(error) => error.to_string(),
             ureq::Error::Timeout(ureq::Timeout::Global) => "timed out".to_owned(),
             other => other.to_string(),
@@ -286,7 +297,11 @@ impl Answer {
         if self.status.is_success() {
             return Ok(self);
         }
-        Err(Error::Status { asked: self.asked, code: self.status.as_u16(), body: shorten(&self.body) })
+        let mut body = shorten(&self.body);
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            body = format!("{body}. {CONNECTIONS_LIMITED}");
+        }
+        Err(Error::Status { asked: self.asked, code: self.status.as_u16(), body })
     }
 
     /// The body as JSON, which only a success has.
@@ -373,4 +388,39 @@ fn certificates(variable: &str, path: &Path) -> Result<Vec<Certificate<'static>>
 fn read(variable: &str, path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path)
         .map_err(|error| Error::Config(format!("cannot read {variable} {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// What a client says of a server that answers so, and then ends the connection.
+    fn error_of(answer: &'static [u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = listener.local_addr().expect("bound").to_string();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).expect("a request") > 0);
+            stream.write_all(answer).expect("it listens");
+        });
+        let client = Client::new(Config::parse(&url).expect("an address")).expect("no certificates");
+        let error = client.leader().expect_err("no leader is named").to_string();
+        server.join().expect("it served");
+        error
+    }
+
+    #[test]
+    fn whoever_has_too_many_connections_is_told_which_limit_it_may_be() {
+        let busy = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy";
+        for answer in [&b""[..], busy] {
+            let error = error_of(answer);
+            assert!(error.contains("limits.http_max_conns_per_client"), "{error}");
+        }
+        let other = error_of(b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+        assert!(other.contains("500: no") && !other.contains("http_max_conns"), "{other}");
+    }
 }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use consul::Client;
+use consul::{Client, Query};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::{Outcome, Ring, Verdict};
 use serde_json::json;
@@ -21,7 +21,7 @@ use super::Word;
 use super::nodes::Nodes;
 use crate::server::keys::Keys;
 use crate::server::settings::{SIZE_MAX, Settings, host_and_port};
-use crate::server::{ask, refused};
+use crate::server::{Refused, ask, refused};
 
 /// How long the node that is asked may take.
 const STATUS_PATIENCE: Duration = Duration::from_secs(5);
@@ -32,8 +32,9 @@ const ATTEMPTS: u32 = 8;
 /// How often Consul is asked for the result.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Asks the node for what only the cluster knows: its name and its Consul.
-pub fn meet(settings: &mut Settings, at: &str) -> anyhow::Result<()> {
+/// Asks the node for what only the cluster knows: its name and its Consul. Returns who named that Consul, for whom it
+/// gives no answer.
+pub fn meet(settings: &mut Settings, at: &str) -> anyhow::Result<String> {
     let address = host_and_port(at)
         .ok_or_else(|| refused(format!("--join is {at:?}: it takes HOST:PORT of any node of the cluster")))?;
     let Some((status, ring)) = ask::status(&address, STATUS_PATIENCE) else {
@@ -46,10 +47,14 @@ pub fn meet(settings: &mut Settings, at: &str) -> anyhow::Result<()> {
         )));
     }
     settings.keys = Keys::new(&status.cluster).map_err(refused)?;
-    if !settings.consul_named {
-        settings.consul = settings.consul.clone().with_address(&status.consul)?;
+    if settings.consul_named {
+        return Ok(format!("--join: the Consul of --consul, for {} at {at}", status.node));
     }
-    Ok(())
+    settings.consul = settings.consul.clone().with_address(&status.consul)?;
+    Ok(format!(
+        "--join: {} at {at} goes by the Consul at {}; name another way there by --consul",
+        status.node, status.consul
+    ))
 }
 
 /// Takes the places of the nodes that are to join: those that were named, or the lowest free one. They are claimed,
@@ -69,9 +74,11 @@ pub fn take_places(
     }
     let used: BTreeSet<NodeName> = ring.nodes.iter().map(|n| n.name).collect();
     for node in (0..SIZE_MAX).map(NodeName).filter(|n| !used.contains(n)) {
-        // Whose port is taken, or whose signal stands, is somebody else's.
-        if let Ok(Some(place)) = place(client, settings, nodes, node) {
-            return Ok(vec![place]);
+        match place(client, settings, nodes, node) {
+            Ok(Some(place)) => return Ok(vec![place]),
+            // Whose port is taken, or whose signal stands, is somebody else's.
+            Err(error) if !error.is::<Refused>() => return Err(error),
+            Ok(None) | Err(_) => {}
         }
     }
     Err(refused(format!("--join: no place is free below node-{SIZE_MAX}; name one by --nodes and --port")))
@@ -88,8 +95,8 @@ pub struct Place {
     pub node: NodeName,
     key: String,
     value: String,
-    /// The signal's index.
-    index: u64,
+    /// The signal's index is above this one.
+    after: u64,
 }
 
 fn place(
@@ -104,7 +111,7 @@ fn place(
         "op": "add", "host": at.host, "port": at.ports.client, "zone": settings.zone, "weight": settings.weight,
     });
     let mut place =
-        Place { node, key: settings.keys.signal(&node.to_string()), value: signal.to_string(), index: 0 };
+        Place { node, key: settings.keys.signal(&node.to_string()), value: signal.to_string(), after: 0 };
     let signalled = place.signal(client)?;
     if !signalled {
         nodes.release(node);
@@ -115,12 +122,9 @@ fn place(
 impl Place {
     /// Writes the signal where none stands.
     fn signal(&mut self, client: &Client) -> anyhow::Result<bool> {
-        if !client.put_if(&self.key, &self.value, 0)? {
-            return Ok(false);
-        }
-        // The index that the result will name; gone already where somebody was very quick.
-        self.index = client.get(&self.key)?.map_or(0, |entry| entry.modify_index);
-        Ok(true)
+        // Read before: afterwards the signal may have been answered already, and be gone.
+        self.after = client.get_with(&self.key, &Query::consistent())?.index;
+        Ok(client.put_if(&self.key, &self.value, 0)?)
     }
 
     /// Waits for the answer, tries again after a no, and tells the main loop how it ended.
@@ -173,7 +177,7 @@ impl Place {
             rest(LOOK, stop)?;
             let Ok(Some(entry)) = client.get(&keys.result(&self.node.to_string())) else { continue };
             match serde_json::from_slice::<Outcome>(&entry.value) {
-                Ok(outcome) if outcome.signal.index >= self.index => return Ok(outcome),
+                Ok(outcome) if outcome.signal.index > self.after => return Ok(outcome),
                 _ => {}
             }
         }
@@ -189,4 +193,67 @@ fn rest(wait: Duration, stop: &AtomicBool) -> anyhow::Result<()> {
         thread::sleep(Duration::from_millis(20));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use consul::Config;
+    use consul::agent::Agent;
+    use ringkv_common::placement::Strategy;
+    use ringkv_common::ring::plan::{Founding, found};
+    use ringkv_common::ring::{ClusterId, Node, SignalId};
+
+    use super::*;
+
+    /// Settings whose node-1 has a port of its own, and a ring of node-0 alone.
+    fn newcomer() -> (Settings, Ring) {
+        let free = || TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+        // Two ports follow from it, 10,000 above at most.
+        let base = std::iter::repeat_with(free).find(|port| *port < 50_000).expect("there is no end");
+        let options = serde_json::from_value(json!({"port": base})).expect("options");
+        let settings = Settings::new(options, ClusterId(1)).expect("settings");
+        let ports = settings.place(NodeName(0)).expect("a place").ports;
+        let (host, zone) = ("127.0.0.1".to_owned(), "z".to_owned());
+        let node = Node { name: NodeName(0), incarnation: 1, host, ports, zone, weight: 100 };
+        let founding = Founding {
+            cluster_id: ClusterId(1),
+            strategy: Strategy::Hrw,
+            chosen: true,
+            partitions: 64,
+            replicas: 1,
+            balance: None,
+        };
+        (settings, found(&founding, vec![node]).expect("a ring"))
+    }
+
+    #[test]
+    fn a_consul_that_does_not_answer_is_no_taken_place() {
+        let (settings, ring) = newcomer();
+        let mut nodes = Nodes::new(settings.clone(), None).expect("none yet");
+        let nobody = Client::new(Config::parse("127.0.0.1:1").expect("an address")).expect("a client");
+        let error = take_places(&nobody, &settings, &ring, &mut nodes).map(drop).expect_err("nobody answers");
+        assert!(error.is::<consul::Error>(), "{error:#}");
+    }
+
+    #[test]
+    fn an_earlier_answer_is_not_taken_for_ours() {
+        let agent = Agent::bind("127.0.0.1:0", None).expect("a port").spawn_thread().expect("a thread");
+        let client = Client::new(Config::parse(&agent.url()).expect("an address")).expect("a client");
+        let (settings, ring) = newcomer();
+        let key = settings.keys.signal("node-1");
+        // An earlier signal of the same name, which was answered.
+        client.put(&key, "add").expect("a signal");
+        let signal = SignalId {
+            name: "node-1".into(),
+            index: client.get(&key).expect("read").expect("there").modify_index,
+        };
+        let before = signal.index;
+        client.delete(&key).expect("gone");
+        let mut nodes = Nodes::new(settings.clone(), None).expect("none yet");
+        let places = take_places(&client, &settings, &ring, &mut nodes).expect("node-1 is free");
+        let index = client.get(&key).expect("read").expect("there").modify_index;
+        assert!((before..index).contains(&places[0].after), "{before}, {}, {index}", places[0].after);
+    }
 }

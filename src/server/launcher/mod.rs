@@ -68,9 +68,10 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
     logs::start(settings.logs);
     // From here on none is lost, and none ends us half-way.
     let signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
-    if let Some(at) = settings.join.clone() {
-        join::meet(&mut settings, &at)?;
-    }
+    let introduced = match settings.join.clone() {
+        Some(at) => Some(join::meet(&mut settings, &at)?),
+        None => None,
+    };
     // Ends last: it is dropped after all that needs it.
     let _agent = match settings.dev {
         Some(_) => Agent::ensure(&settings)?,
@@ -80,7 +81,10 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
     if settings.reset {
         return reset::run(&client, &settings);
     }
-    let found = start::look(&client, &settings)?;
+    let found = start::look(&client, &settings).map_err(|error| match introduced {
+        Some(by) if error.is::<consul::Error>() => error.context(by),
+        _ => error,
+    })?;
     let mut nodes = Nodes::new(settings.clone(), found.ring.as_ref().map(|r| r.cluster_id))?;
     // All are claimed before any is started: what is refused leaves nothing behind.
     for node in &found.ours {
