@@ -226,3 +226,58 @@ fn a_taken_port_is_named() {
     let error = Shell::bind(second.clone()).err().expect("the port is taken").to_string();
     assert!(error.contains(&second.ports.client.to_string()), "{error}");
 }
+
+fn status(node: &Running) -> ringkv_server::core::Status {
+    node.handle.status().expect("the node runs")
+}
+
+/// Asks for the status until it is as wanted.
+fn await_status(node: &Running, what: &str, wanted: impl Fn(&ringkv_server::core::Status) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !wanted(&status(node)) {
+        assert!(Instant::now() < deadline, "{what}: {:?}", status(node));
+    }
+}
+
+#[test]
+fn replies_that_nobody_reads_are_bounded_in_bytes() {
+    let limits = Limits { value_bytes_max: 1 << 20, message_bytes_max: 8 << 20 };
+    let node = alone(limits);
+    let value = "v".repeat((1 << 20) - 2);
+    assert_eq!(node.ask(&format!(r#"{{"op":"PUT","key":"k","value":"{value}"}}"#)), r#"{"status":"OK"}"#);
+    let get = r#"{"op":"GET_ONE","key":"k"}"#;
+    let deaf: Vec<zmq::Socket> = (0..6)
+        .map(|_| {
+            let deaf = node.client(zmq::DEALER);
+            deaf.set_rcvhwm(1).unwrap();
+            deaf.disconnect(&format!("tcp://127.0.0.1:{}", node.ports.client)).unwrap();
+            deaf.connect(&format!("tcp://127.0.0.1:{}", node.ports.client)).unwrap();
+            (0..100).for_each(|_| deaf.send(get, 0).unwrap());
+            deaf
+        })
+        .collect();
+    await_status(&node, "most replies find no room", |s| s.refused.replies > 400);
+    let waiting = status(&node).unread_bytes;
+    assert!(waiting > 8 << 20 && waiting <= 32 << 20, "{waiting} bytes wait");
+    // Whoever reads is served meanwhile, and who hangs up costs nothing any more.
+    let ended = status(&node).connections_ended;
+    drop(deaf);
+    await_status(&node, "what waited is freed", |s| s.unread_bytes == 0 && s.connections_ended >= ended + 6);
+    assert!(node.ask(get).len() > 1 << 20);
+}
+
+#[test]
+fn connections_that_fail_or_are_cut_off_are_counted() {
+    let node = alone(Limits { value_bytes_max: 1000, message_bytes_max: 10_000 });
+    for _ in 0..3 {
+        let mut half = TcpStream::connect(("127.0.0.1", node.ports.client)).unwrap();
+        half.write_all(&[0xFF, 0, 0, 0]).unwrap();
+    }
+    await_status(&node, "half a greeting", |s| s.refused.handshakes >= 3);
+    let ended = status(&node).connections_ended;
+    let huge = node.client(zmq::DEALER);
+    huge.send(vec![b' '; 4 << 20], 0).unwrap();
+    await_status(&node, "a message over the maximum", |s| s.connections_ended > ended);
+    let reply = node.ask(r#"{"op":"STATUS"}"#);
+    assert!(reply.contains(r#""store":"memory""#) && reply.contains(r#""connections_ended":"#), "{reply}");
+}

@@ -6,7 +6,7 @@ use ringkv_common::key::Key;
 use ringkv_common::message::peer::{Frame, Message};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::{Phase, Ring, Verdict};
-use ringkv_server::core::{Effect, Event, Status};
+use ringkv_server::core::{Effect, Event, Gauges, Status};
 use ringkv_server::store::{Memory, Storage};
 
 use crate::cluster::{Cluster, Happening};
@@ -341,7 +341,7 @@ impl Cluster {
 
     /// What a node says of itself, where it runs.
     pub fn status(&self, name: NodeName) -> Option<Status> {
-        self.processes.get(&name).map(|p| p.node.status(&p.store.measures(), false))
+        self.processes.get(&name).map(|p| p.node.status(&p.store.measures(), &Gauges::default(), false))
     }
 
     /// The nodes that run.

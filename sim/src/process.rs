@@ -9,7 +9,7 @@ use ringkv_common::name::NodeName;
 use ringkv_common::ring;
 use ringkv_common::time::Now;
 use ringkv_common::version::Siblings;
-use ringkv_server::core::{Event, Identity, Node, Token};
+use ringkv_server::core::{Event, Gauges, Identity, Node, Token};
 use ringkv_server::store::{Memory, Slice, Storage};
 
 /// The wall clock's reading when a simulation begins, in milliseconds.
@@ -113,7 +113,10 @@ impl Process {
                 let (digests, next) = self.store.digests(&stretch, records_max);
                 Event::Digested { token, digests, next }
             }
-            Work::Measure(token) => Event::Measured { token, measures: self.store.measures() },
+            Work::Measure(token) => {
+                let gauges = Gauges { store: self.store.kind(), ..Gauges::default() };
+                Event::Measured { token, measures: self.store.measures(), gauges }
+            }
         }
     }
 }

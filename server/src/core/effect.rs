@@ -9,6 +9,7 @@ use ringkv_common::name::NodeName;
 use ringkv_common::ring::Ring;
 use ringkv_common::version::Siblings;
 
+use super::status::Gauges;
 use crate::store::{Measure, Slice};
 
 /// Whom a reply goes to: the driver's own number, used for one reply.
@@ -82,6 +83,8 @@ pub enum Event<'a> {
         token: Token,
         /// The partitions that hold something.
         measures: Vec<(u32, Measure)>,
+        /// What the driver counts.
+        gauges: Gauges,
     },
     /// Consul was read and has no ring.
     RingAbsent,

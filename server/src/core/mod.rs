@@ -39,7 +39,7 @@ use ringkv_common::time::{HybridClock, Now};
 use ringkv_common::version::Actor;
 
 pub use effect::{Client, Effect, Event, Token};
-pub use status::{Peer, Status};
+pub use status::{Gauges, Peer, Status};
 
 use self::author::Author;
 use self::keys::Keys;
@@ -129,7 +129,7 @@ impl Node {
             Event::Persisted { token } => self.on_persisted(token),
             Event::Scanned { token, records, next } => self.on_scanned(token, records, next),
             Event::Digested { token, digests, next } => self.on_digested(token, digests, next),
-            Event::Measured { token, measures } => self.on_measured(token, &measures),
+            Event::Measured { token, measures, gauges } => self.on_measured(token, &measures, &gauges),
             Event::RingAbsent => self.membership.saw_no_ring(),
             Event::Ring(ring) => self.on_ring(ring),
             Event::Tick => self.on_tick(),

@@ -71,8 +71,15 @@ pub struct Status {
     pub tasks: usize,
     /// Bytes of keys and values that wait.
     pub waiting_bytes: usize,
-    /// Frames of other clusters, rings of other clusters, messages that could not be sent.
+    /// Bytes of large replies that clients have not read yet.
+    #[serde(default)]
+    pub unread_bytes: usize,
+    /// What was not taken: frames and rings of other clusters, messages that could not be sent, and more.
     pub refused: Refused,
+    /// Connections to its ports that ended: hung up, silent, or cut off for a message over the maximum. libzmq does
+    /// not tell which.
+    #[serde(default)]
+    pub connections_ended: u64,
     /// How far it is in a change.
     pub report: Report,
     /// The other nodes.
@@ -91,6 +98,32 @@ pub struct Refused {
     pub rings: u64,
     /// Messages that no peer took.
     pub unsent: u64,
+    /// Replies that no client took: it is gone, or reads nothing.
+    #[serde(default)]
+    pub replies: u64,
+    /// Frames on the peer port that cannot be read.
+    #[serde(default)]
+    pub malformed_frames: u64,
+    /// Connections to its ports that failed before they were established: half a greeting, HTTP, another protocol.
+    #[serde(default)]
+    pub handshakes: u64,
+}
+
+/// What whoever drives a node knows and counts, for the node's STATUS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// The store's kind.
+    pub store: &'static str,
+    /// Bytes of large replies that clients have not read yet.
+    pub unread_bytes: usize,
+    /// Replies that no client took.
+    pub unread_replies: u64,
+    /// Frames on the peer port that cannot be read.
+    pub malformed_frames: u64,
+    /// Connections that failed before they were established.
+    pub handshakes_failed: u64,
+    /// Connections that ended.
+    pub connections_ended: u64,
 }
 
 impl Node {
@@ -99,9 +132,9 @@ impl Node {
         self.out.push(Effect::Measure { token });
     }
 
-    pub(super) fn on_measured(&mut self, token: Token, measures: &[(u32, Measure)]) {
+    pub(super) fn on_measured(&mut self, token: Token, measures: &[(u32, Measure)], gauges: &Gauges) {
         let Some(Task::Status(task)) = self.tasks.take(token) else { return };
-        let status = self.status(measures, task.ring);
+        let status = self.status(measures, gauges, task.ring);
         self.reply(
             task.client,
             |envelope: Envelope| reply::plain(&status, &envelope),
@@ -111,8 +144,8 @@ impl Node {
         );
     }
 
-    /// What the node says of itself, with what its store holds.
-    pub fn status(&self, measures: &[(u32, Measure)], with_ring: bool) -> Status {
+    /// What the node says of itself, with what its store holds and its driver counts.
+    pub fn status(&self, measures: &[(u32, Measure)], gauges: &Gauges, with_ring: bool) -> Status {
         let ring = self.ring.as_deref();
         let leads = |p: u32| self.me.is_some() && ring.is_some_and(|r| Some(r.readers(p)[0]) == self.me);
         let sum = |f: fn(&Measure) -> u64| measures.iter().map(|(_, m)| f(m)).sum();
@@ -132,14 +165,19 @@ impl Node {
             keys: measures.iter().filter(|(p, _)| leads(*p)).map(|(_, m)| m.live).sum(),
             stored: sum(|m| m.stored),
             bytes: sum(|m| m.bytes),
-            store: "memory".into(),
+            store: gauges.store.into(),
             lost_partitions: self.membership.lost().len(),
             tasks: self.tasks.len(),
             waiting_bytes: self.waiting_bytes,
+            unread_bytes: gauges.unread_bytes,
+            connections_ended: gauges.connections_ended,
             refused: Refused {
                 foreign_frames: self.membership.foreign_frames,
                 rings: self.membership.refused_rings,
                 unsent: self.membership.unsent,
+                replies: gauges.unread_replies,
+                malformed_frames: gauges.malformed_frames,
+                handshakes: gauges.handshakes_failed,
             },
             report: self.report(),
             peers: others

@@ -207,7 +207,9 @@ impl Bench {
                 let (digests, next) = self.store.digests(&stretch, records_max);
                 Event::Digested { token, digests, next }
             }
-            Effect::Measure { token } => Event::Measured { token, measures: self.store.measures() },
+            Effect::Measure { token } => {
+                Event::Measured { token, measures: self.store.measures(), gauges: Gauges::default() }
+            }
             other => unreachable!("{other:?} is not the store's"),
         }
     }
@@ -286,7 +288,7 @@ impl Bench {
     }
 
     fn status(&self) -> Status {
-        self.node.status(&self.store.measures(), false)
+        self.node.status(&self.store.measures(), &Gauges::default(), false)
     }
 }
 

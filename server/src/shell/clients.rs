@@ -3,19 +3,36 @@
 //! A request comes behind an empty frame (REQ, or a DEALER that imitates one), without one (DEALER), or behind the
 //! envelope of a proxy; the reply goes back the same way. A client that is gone or never reads loses its replies and
 //! holds up nobody.
+//!
+//! What waits for clients that do not read is bounded: for one of them by [`UNREAD_MAX`] replies, of which those of
+//! 1 KiB and more have together no more bytes than the largest message may have, for all of them by
+//! [`UNREAD_SHARES`] times that. What waits to be *read* libzmq bounds by number alone, see `sockets`.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use ringkv_common::message::Frames;
 use slab::Slab;
 use smallvec::SmallVec;
 
+use super::monitor::Monitor;
+use super::outgoing::{self, Account, COUNTED_FROM};
 use super::sockets;
 use super::{Config, ShellError};
 use crate::core::Client;
 
 /// Frames kept of one message; more are counted and dropped.
 const FRAMES_MAX: usize = 8;
-/// Messages that may wait for one client that does not read.
+/// Replies that may wait for one client that does not read.
 const UNREAD_MAX: i32 = 4_096;
+/// How long a client may take nothing of what waits for it, in milliseconds: then its connection ends, and what
+/// waited is freed.
+const UNREAD_MS: i32 = 30_000;
+/// Accounts of clients below which none is looked at.
+const ACCOUNTS_MIN: usize = 64;
+/// How many clients' largest replies may wait at one time.
+const UNREAD_SHARES: usize = 4;
 
 /// The way back to a client: the routing id, and the frames up to the empty one.
 type Envelope = SmallVec<[zmq::Message; 2]>;
@@ -38,17 +55,36 @@ pub struct Clients {
     waiting: Slab<Envelope>,
     /// Replies of this turn of the loop: sent one by one they would wake libzmq's thread one by one.
     held: Vec<(Client, Frames)>,
+    /// Bytes that wait for one client at most.
+    unread_bytes_max: usize,
+    /// Bytes of large replies that wait, for all clients, and for each that has some, by routing id.
+    unread_bytes: Arc<AtomicUsize>,
+    accounts: HashMap<Box<[u8]>, Weak<Account>>,
+    /// At how many accounts those of clients that have read all are looked for.
+    accounts_max: usize,
     /// Replies that nobody took.
-    pub unread: u64,
+    unread: u64,
 }
 
 impl Clients {
-    pub fn bind(context: &zmq::Context, config: &Config) -> Result<Clients, ShellError> {
-        let socket = sockets::open(context, zmq::ROUTER, &config.limits)?;
+    pub fn bind(context: &zmq::Context, config: &Config) -> Result<(Clients, Monitor), ShellError> {
+        let mut socket = sockets::open(context, zmq::ROUTER, &config.limits)?;
+        let monitor = Monitor::of(context, &socket, "client")?;
         socket.set_router_mandatory(true)?;
         socket.set_sndhwm(UNREAD_MAX)?;
+        sockets::cut_off_after(&mut socket, UNREAD_MS)?;
         sockets::bind(&socket, &config.bind, config.ports.client)?;
-        Ok(Clients { socket, waiting: Slab::new(), held: Vec::new(), unread: 0 })
+        let clients = Clients {
+            socket,
+            waiting: Slab::new(),
+            held: Vec::new(),
+            unread_bytes_max: config.limits.message_bytes_max,
+            unread_bytes: Arc::default(),
+            accounts: HashMap::new(),
+            accounts_max: ACCOUNTS_MIN,
+            unread: 0,
+        };
+        Ok((clients, monitor))
     }
 
     pub fn socket(&self) -> &zmq::Socket {
@@ -95,8 +131,19 @@ impl Clients {
         self.held = held;
     }
 
+    /// Replies that nobody took, and the bytes of large ones that wait to be read.
+    pub fn unread(&self) -> (u64, usize) {
+        (self.unread, self.unread_bytes.load(Ordering::Relaxed))
+    }
+
     fn send(&mut self, client: Client, frames: Frames) {
         let Some(envelope) = self.waiting.try_remove(client.0 as usize) else { return };
+        let bytes = frames.body.len() + frames.value.as_ref().map_or(0, |value| value.len());
+        let account = if bytes < COUNTED_FROM { None } else { Some(self.account(&envelope[0])) };
+        if account.as_ref().is_some_and(|account| !self.has_room(account, bytes)) {
+            self.unread += 1;
+            return;
+        }
         for frame in envelope {
             // Refused at the first frame where the client is gone or reads nothing: then the rest is not sent.
             if self.socket.send(frame, zmq::SNDMORE | zmq::DONTWAIT).is_err() {
@@ -105,11 +152,41 @@ impl Clients {
             }
         }
         let more = if frames.value.is_some() { zmq::SNDMORE } else { 0 };
-        let mut sent = self.socket.send(frames.body.as_slice(), more | zmq::DONTWAIT);
+        let mut sent = match &account {
+            None => self.socket.send(frames.body.as_slice(), more | zmq::DONTWAIT).is_ok(),
+            Some(account) => {
+                outgoing::send(&mut self.socket, frames.body, more | zmq::DONTWAIT, account).is_ok()
+            }
+        };
         if let Some(value) = frames.value {
-            sent = sent.and_then(|()| self.socket.send(&value[..], zmq::DONTWAIT));
+            sent = sent
+                && match &account {
+                    None => self.socket.send(&value[..], zmq::DONTWAIT).is_ok(),
+                    Some(account) => outgoing::send(&mut self.socket, value, zmq::DONTWAIT, account).is_ok(),
+                };
         }
-        self.unread += u64::from(sent.is_err());
+        self.unread += u64::from(!sent);
+    }
+
+    /// Whether a reply may wait for this client: its first always, unless very many wait for others.
+    fn has_room(&self, account: &Account, bytes: usize) -> bool {
+        let (own, all) = (account.bytes(), self.unread_bytes.load(Ordering::Relaxed));
+        (own == 0 || own + bytes <= self.unread_bytes_max)
+            && all + bytes <= UNREAD_SHARES * self.unread_bytes_max.max(bytes)
+    }
+
+    /// The account of a client; one that has read everything has none.
+    fn account(&mut self, routing_id: &[u8]) -> Arc<Account> {
+        if let Some(account) = self.accounts.get(routing_id).and_then(Weak::upgrade) {
+            return account;
+        }
+        if self.accounts.len() >= self.accounts_max {
+            self.accounts.retain(|_, account| account.strong_count() > 0);
+            self.accounts_max = ACCOUNTS_MIN.max(2 * self.accounts.len());
+        }
+        let account = Account::new(&self.unread_bytes);
+        self.accounts.insert(routing_id.into(), Arc::downgrade(&account));
+        account
     }
 }
 

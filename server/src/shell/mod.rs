@@ -4,6 +4,8 @@
 //! work that may take long, so they wait in line and one slice runs between other events.
 
 mod clients;
+mod monitor;
+mod outgoing;
 mod peers;
 mod sockets;
 mod wake;
@@ -21,9 +23,10 @@ use ringkv_common::time::Now;
 use thiserror::Error;
 
 use self::clients::Clients;
+use self::monitor::Monitor;
 use self::peers::Peers;
 use self::wake::{Sleeper, Waker};
-use crate::core::{Effect, Event, Identity, Node, Status};
+use crate::core::{Effect, Event, Gauges, Identity, Node, Status};
 use crate::store::{Memory, Storage};
 
 /// Messages taken from one socket before the others have their turn.
@@ -136,6 +139,7 @@ pub struct Shell {
     store: Memory,
     clients: Clients,
     peers: Peers,
+    monitors: [Monitor; 2],
     commands: Receiver<Command>,
     handle: Handle,
     sleeper: Sleeper,
@@ -153,8 +157,8 @@ impl Shell {
     /// Listens on the client and the peer port.
     pub fn bind(config: Config) -> Result<Shell, ShellError> {
         let context = zmq::Context::new();
-        let clients = Clients::bind(&context, &config)?;
-        let peers = Peers::bind(context, &config)?;
+        let (clients, of_clients) = Clients::bind(&context, &config)?;
+        let (peers, of_peers) = Peers::bind(context, &config)?;
         let mut actor = [0u8; 16];
         getrandom::fill(&mut actor).map_err(std::io::Error::from)?;
         let node = Node::new(Identity {
@@ -175,6 +179,7 @@ impl Shell {
             store: Memory::new(0),
             clients,
             peers,
+            monitors: [of_clients, of_peers],
             commands,
             handle: Handle { commands: sender, waker },
             sleeper,
@@ -200,6 +205,7 @@ impl Shell {
             busy |= self.take_frames(now)?;
             busy |= self.run_scan(now);
             busy |= self.flush_peers(now);
+            self.monitors.iter_mut().for_each(|monitor| monitor.listen(now.mono_us));
             if self.node.wake_at().is_some_and(|at| at <= now.mono_us) {
                 self.step(now, Event::Tick);
             }
@@ -227,7 +233,10 @@ impl Shell {
                 Command::Ring(ring) => self.step(now, Event::Ring(ring)),
                 Command::RingAbsent => self.step(now, Event::RingAbsent),
                 // Whoever asked may have gone.
-                Command::Status(to) => drop(to.try_send(self.node.status(&self.store.measures(), false))),
+                Command::Status(to) => {
+                    let status = self.node.status(&self.store.measures(), &self.gauges(), false);
+                    drop(to.try_send(status));
+                }
                 Command::ShutDown => self.end = Some(End::ShutDown),
             }
         }
@@ -337,7 +346,8 @@ impl Shell {
                 return Some(Event::Persisted { token });
             }
             Effect::Measure { token } => {
-                return Some(Event::Measured { token, measures: self.store.measures() });
+                let measures = self.store.measures();
+                return Some(Event::Measured { token, measures, gauges: self.gauges() });
             }
             Effect::Scan { .. } | Effect::Digest { .. } => self.scans.push_back(effect),
             Effect::Adopted(ring) => self.adopt(&ring),
@@ -345,6 +355,18 @@ impl Shell {
             Effect::Leave => self.end = Some(End::Removed),
         }
         None
+    }
+
+    fn gauges(&self) -> Gauges {
+        let (unread_replies, unread_bytes) = self.clients.unread();
+        Gauges {
+            store: self.store.kind(),
+            unread_bytes,
+            unread_replies,
+            malformed_frames: self.peers.malformed,
+            handshakes_failed: self.monitors.iter().map(|m| m.failed).sum(),
+            connections_ended: self.monitors.iter().map(|m| m.ended).sum(),
+        }
     }
 
     fn adopt(&mut self, ring: &Ring) {

@@ -4,6 +4,7 @@
 //! silence: a send that libzmq refuses waits here for a moment, bounded, and then goes back to the core as unsent.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use ringkv_common::message::Limits;
 use ringkv_common::message::peer::{Frame, Message};
@@ -11,10 +12,12 @@ use ringkv_common::name::NodeName;
 use ringkv_common::ring::{ClusterId, Ring};
 use ringkv_common::time::Now;
 
+use super::monitor::Monitor;
+use super::outgoing::{self, Account, COUNTED_FROM};
 use super::sockets;
 use super::{Config, ShellError};
 
-/// Bytes that may wait for a peer that takes nothing.
+/// Bytes that may wait for a peer that takes nothing: so many here, and so many of large messages within libzmq.
 const WAITING_BYTES_MAX: usize = 32 << 20;
 /// How long a message waits, in milliseconds.
 const WAITING_MS: u64 = 1_000;
@@ -33,9 +36,25 @@ struct Waiting {
 struct Peer {
     endpoint: String,
     socket: zmq::Socket,
+    /// What libzmq holds.
+    account: Arc<Account>,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     in_ring: bool,
+}
+
+impl Peer {
+    /// Gives bytes to libzmq, where it may and does take them; else they come back.
+    fn give(&mut self, bytes: Vec<u8>) -> Result<(), Vec<u8>> {
+        if bytes.len() < COUNTED_FROM {
+            return self.socket.send(bytes.as_slice(), zmq::DONTWAIT).map_err(|_| bytes);
+        }
+        let held = self.account.bytes();
+        if held > 0 && held + bytes.len() > WAITING_BYTES_MAX {
+            return Err(bytes);
+        }
+        outgoing::send(&mut self.socket, bytes, zmq::DONTWAIT, &self.account)
+    }
 }
 
 /// The sockets between nodes.
@@ -50,11 +69,13 @@ pub struct Peers {
 }
 
 impl Peers {
-    pub fn bind(context: zmq::Context, config: &Config) -> Result<Peers, ShellError> {
+    pub fn bind(context: zmq::Context, config: &Config) -> Result<(Peers, Monitor), ShellError> {
         let socket = sockets::open(&context, zmq::ROUTER, &config.limits)?;
+        let monitor = Monitor::of(&context, &socket, "peer")?;
         sockets::bind(&socket, &config.bind, config.ports.peer)?;
         let (limits, name) = (config.limits, config.name);
-        Ok(Peers { context, limits, name, socket, peers: BTreeMap::new(), malformed: 0 })
+        let peers = Peers { context, limits, name, socket, peers: BTreeMap::new(), malformed: 0 };
+        Ok((peers, monitor))
     }
 
     pub fn socket(&self) -> &zmq::Socket {
@@ -90,9 +111,12 @@ impl Peers {
     pub fn send(&mut self, now: Now, to: NodeName, cluster: ClusterId, message: Message) -> Option<Message> {
         let Some(peer) = self.peers.get_mut(&to) else { return Some(message) };
         let frame = Frame { cluster, from: self.name, message };
-        let bytes = frame.encode();
-        if peer.waiting.is_empty() && peer.socket.send(bytes.as_slice(), zmq::DONTWAIT).is_ok() {
-            return None;
+        let mut bytes = frame.encode();
+        if peer.waiting.is_empty() {
+            match peer.give(bytes) {
+                Ok(()) => return None,
+                Err(refused) => bytes = refused,
+            }
         }
         if peer.waiting_bytes + bytes.len() > WAITING_BYTES_MAX {
             return Some(frame.message);
@@ -111,17 +135,20 @@ impl Peers {
     pub fn flush(&mut self, now: Now) -> Vec<(NodeName, Message)> {
         let mut unsent = Vec::new();
         for (name, peer) in self.peers.iter_mut().filter(|(_, p)| !p.waiting.is_empty()) {
-            while let Some(front) = peer.waiting.front() {
-                let sent = peer.socket.send(front.bytes.as_slice(), zmq::DONTWAIT).is_ok();
-                let expired = front.since_us + WAITING_MS * 1000 <= now.mono_us;
-                if !sent && !expired {
-                    break;
+            while let Some(mut first) = peer.waiting.pop_front() {
+                let bytes = first.bytes.len();
+                match peer.give(first.bytes) {
+                    Ok(()) => {}
+                    Err(_) if first.since_us + WAITING_MS * 1000 <= now.mono_us => {
+                        unsent.push((*name, first.message));
+                    }
+                    Err(refused) => {
+                        first.bytes = refused;
+                        peer.waiting.push_front(first);
+                        break;
+                    }
                 }
-                let Some(front) = peer.waiting.pop_front() else { break };
-                peer.waiting_bytes -= front.bytes.len();
-                if !sent {
-                    unsent.push((*name, front.message));
-                }
+                peer.waiting_bytes -= bytes;
             }
         }
         unsent
@@ -155,7 +182,9 @@ impl Peers {
         }
         match self.open(&endpoint) {
             Ok(socket) => {
-                let peer = Peer { endpoint, socket, waiting: VecDeque::new(), waiting_bytes: 0, in_ring };
+                let account = Account::new(&Arc::default());
+                let waiting = VecDeque::new();
+                let peer = Peer { endpoint, socket, account, waiting, waiting_bytes: 0, in_ring };
                 self.peers.insert(name, peer);
             }
             Err(error) => tracing::warn!(%name, endpoint, "cannot connect: {error}"),

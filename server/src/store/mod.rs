@@ -56,6 +56,9 @@ pub struct Slice {
 
 /// An engine. It knows partitions but not who owns them; what it is given it keeps as it is.
 pub trait Storage {
+    /// What it is called in STATUS.
+    fn kind(&self) -> &'static str;
+
     /// All that is held of a key; the default where it never was heard of.
     fn read(&self, key: &Key) -> Siblings;
 

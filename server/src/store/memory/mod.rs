@@ -80,6 +80,10 @@ fn sorted(records: impl Iterator<Item = Record>) -> impl Iterator<Item = Record>
 }
 
 impl Storage for Memory {
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
     fn read(&self, key: &Key) -> Siblings {
         let entry = self.partitions[self.partition_of(key)].entries.get(key.hash());
         entry.and_then(|entry| record::find(entry, &self.actors, key)).unwrap_or_default()
