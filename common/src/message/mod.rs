@@ -257,6 +257,13 @@ pub struct Limits {
     pub message_bytes_max: usize,
 }
 
+impl Limits {
+    /// Bytes that a key's siblings may have together: a quarter of a message, so that their listing fits in one too.
+    pub fn siblings_bytes_max(&self) -> usize {
+        self.message_bytes_max / 4
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits { value_bytes_max: 1 << 20, message_bytes_max: 64 << 20 }

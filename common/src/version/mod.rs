@@ -21,6 +21,7 @@
 mod actor;
 mod bytes;
 mod context;
+mod room;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ use smallvec::SmallVec;
 use crate::time::Stamp;
 pub use actor::{Actor, ActorError, Clock, Dot};
 pub use context::{CONTEXT_ENTRIES_MAX, Context, ContextError, Foreign};
+pub use room::{NoRoom, SIBLINGS_MAX};
 
 /// What a version holds.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

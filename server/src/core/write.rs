@@ -33,6 +33,13 @@ impl Node {
             }
             _ => {
                 let context = write.context.as_deref();
+                if let Some(context) = context {
+                    let (bytes, bytes_max) =
+                        (write.content.bytes().len(), self.id.limits.siblings_bytes_max());
+                    if let Err(error) = state.room(context, bytes, bytes_max) {
+                        return self.fail(token, Failure::new(Code::TooLarge, error.to_string()));
+                    }
+                }
                 self.author.outgrow(&state.clock);
                 if let Some(context) = context {
                     self.author.outgrow(&context.clock);

@@ -37,7 +37,22 @@ pub struct Actors {
 }
 
 impl Actors {
-    /// An actor's number; `None` once there are more than 65,536, whose records are then written in full.
+    /// How many have a number.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// An actor's number, where it has one.
+    fn known(&mut self, actor: Actor) -> Option<u16> {
+        if self.list.get(usize::from(self.last)) == Some(&actor) {
+            return Some(self.last);
+        }
+        self.numbers.get(&actor).copied()
+    }
+
+    /// The number of an actor that wrote; `None` once there are more than 65,536, whose records are then written in
+    /// full. Names that merely stand in a clock get none: clients can invent as many as they like.
     fn number(&mut self, actor: Actor) -> Option<u16> {
         if self.list.get(usize::from(self.last)) == Some(&actor) {
             return Some(self.last);
@@ -126,8 +141,9 @@ fn encode_usual(out: &mut Vec<u8>, actors: &mut Actors, key: &Key, siblings: &Si
     let contextual = if version.contextual { CONTEXTUAL } else { 0 };
     let request = if version.request != 0 { REQUEST } else { 0 };
     out.extend_from_slice(&[kind | contextual | request, clock.len() as u8]);
+    actors.number(version.dot.actor)?;
     for dot in clock {
-        out.extend_from_slice(&actors.number(dot.actor)?.to_le_bytes());
+        out.extend_from_slice(&actors.known(dot.actor)?.to_le_bytes());
         put_number(out, dot.counter);
     }
     out.push(place as u8);

@@ -69,6 +69,65 @@ fn a_delete_with_a_context_deletes_what_it_saw() {
     assert_eq!(values(&mut bench), json("[5]"));
 }
 
+fn refusal(reply: &Value) -> (&str, &str) {
+    (code(reply), reply["message"].as_str().unwrap())
+}
+
+#[test]
+fn a_key_takes_no_more_siblings_than_a_client_can_settle() {
+    let mut bench = alone();
+    for n in 0..100 {
+        assert_eq!(bench.asked(&put_with("{}", n))["status"], "OK");
+    }
+    let refused = bench.asked(&put_with("{}", 100));
+    let (code, message) = refusal(&refused);
+    assert_eq!(code, "TOO_LARGE");
+    assert!(message.contains("101 siblings, 100 are allowed: GET_ONE it, then PUT"), "{message}");
+    // As the message says.
+    let context = bench.asked(r#"{"op":"GET_ONE","key":"k"}"#)["context"].to_string();
+    assert_eq!(bench.asked(&put_with(&context, 7))["status"], "OK");
+    assert_eq!(values(&mut bench), json("[7]"));
+}
+
+#[test]
+fn siblings_together_stay_well_below_a_message() {
+    let mut bench = alone();
+    let long = "v".repeat(900);
+    let put = format!(r#"{{"op":"PUT","key":"k","value":"{long}","context":{{}}}}"#);
+    // A quarter of 20,000 bytes takes five values of 902.
+    for _ in 0..5 {
+        assert_eq!(bench.asked(&put), ok());
+    }
+    let refused = bench.asked(&put);
+    let (code, message) = refusal(&refused);
+    assert_eq!(code, "TOO_LARGE");
+    assert!(message.contains("6 siblings would have 5412 bytes, 5000 are allowed"), "{message}");
+    assert_eq!(bench.asked(r#"{"op":"PUT","key":"k","value":1}"#), ok(), "an overwrite always finds room");
+}
+
+#[test]
+fn a_keys_context_can_always_be_sent_back() {
+    let mut bench = alone();
+    bench.node.id.limits.message_bytes_max = 1 << 20;
+    let names = |from: usize, n: usize| -> String {
+        let names: Vec<String> = (from..from + n).map(|n| format!(r#""10.0.0.{n}":1"#)).collect();
+        format!("{{{}}}", names.join(","))
+    };
+    assert_eq!(bench.asked(&put_with(&names(0, 1023), 1))["status"], "OK");
+    let refused = bench.asked(&put_with(&names(1023, 1), 2));
+    let (code, message) = refusal(&refused);
+    assert_eq!(code, "TOO_LARGE");
+    assert!(message.contains("1025 entries before the write adds its own, 1023 are allowed"), "{message}");
+    let context = bench.asked(r#"{"op":"GET_ONE","key":"k","want":["context"]}"#)["context"].clone();
+    assert_eq!(context.as_object().unwrap().len(), 1024);
+    assert_eq!(bench.asked(&put_with(&context.to_string(), 3))["status"], "OK");
+    // Invented names of our own form are names, too.
+    let invented: Vec<String> = (0..1000).map(|n| format!(r#""node-9.{n:032x}":1"#)).collect();
+    assert_eq!(refusal(&bench.asked(&put_with(&format!("{{{}}}", invented.join(",")), 4))).0, "TOO_LARGE");
+    assert_eq!(values(&mut bench), json("[3]"));
+    assert_eq!(bench.asked(r#"{"op":"PUT","key":"k","value":5}"#), ok());
+}
+
 #[test]
 fn a_counter_that_a_client_invented_hides_no_later_write() {
     let mut bench = alone();

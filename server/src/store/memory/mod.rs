@@ -170,8 +170,39 @@ impl Storage for Memory {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use ringkv_common::name::NodeName;
+    use ringkv_common::time::Stamp;
+    use ringkv_common::version::{Actor, Content, Context, Dot, Version};
+
+    use super::*;
+
     #[test]
     fn memory_keeps_the_contract() {
-        super::super::contract::check(super::Memory::new);
+        super::super::contract::check(Memory::new);
+    }
+
+    #[test]
+    fn names_that_clients_invent_get_no_numbers() {
+        let mut memory = Memory::new(64);
+        let actor = |id| Actor { id, node: NodeName(1) };
+        for n in 1..=300u64 {
+            let mut context = Context::default();
+            context.clock.see(Dot { actor: actor(1000 + u128::from(n)), counter: n });
+            let version = Version {
+                dot: Dot { actor: actor(7), counter: n },
+                stamp: Stamp(n),
+                request: 0,
+                contextual: true,
+                content: Content::Json(Arc::from(*b"1")),
+            };
+            let (key, mut siblings) = (Key::new(&format!("k{n}")).unwrap(), Siblings::default());
+            siblings.write(Some(&context), version);
+            memory.write(&key, &siblings);
+            assert_eq!(memory.read(&key), siblings);
+        }
+        assert_eq!(memory.actors.len(), 1);
     }
 }
