@@ -11,6 +11,7 @@
 mod agent;
 mod ask;
 mod cli;
+mod descriptors;
 mod hands;
 pub mod keys;
 mod launcher;

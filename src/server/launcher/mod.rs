@@ -37,9 +37,9 @@ use self::ready::Ready;
 use self::watches::{Seen, Watches};
 use super::cli::Options;
 use super::hands::{Hands, Wish};
-use super::logs;
 use super::refused;
 use super::settings::Settings;
+use super::{descriptors, logs};
 
 /// How often the main loop looks after its nodes.
 const LOOK: Duration = Duration::from_millis(100);
@@ -66,6 +66,8 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
     let random = random()?;
     let mut settings = Settings::new(Options::read(args)?, ClusterId(random))?;
     logs::start(settings.logs);
+    // A launcher of many nodes has a connection to each.
+    descriptors::raise();
     // From here on none is lost, and none ends us half-way.
     let signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
     let introduced = match settings.join.clone() {

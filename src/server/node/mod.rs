@@ -30,7 +30,7 @@ use tracing::Span;
 pub use self::args::Args;
 use self::presence::Presence;
 use super::keys::Keys;
-use super::{logs, refused};
+use super::{descriptors, logs, refused};
 
 /// How long Consul may take to answer.
 const CONSUL_PATIENCE: Duration = Duration::from_secs(5);
@@ -47,6 +47,7 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
     logs::start(args.log_format);
     let span = tracing::info_span!("node", name = %args.name);
     let _entered = span.clone().entered();
+    let descriptors = descriptors::raise();
     // First of all, so that none is lost.
     let signals = Signals::new([SIGINT, SIGTERM])?;
     let keys = Keys::new(&args.cluster).map_err(refused)?;
@@ -60,6 +61,9 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
     let at = (args.bind.as_str(), args.ports()?.http);
     let listener = TcpListener::bind(at)
         .map_err(|e| refused(format!("cannot listen on {}:{} for HTTP: {e}", at.0, at.1)))?;
+    tracing::info!(descriptors, "listens on port {}; each connection takes a file descriptor", args.port);
+    let ports = args.ports()?;
+    descriptors::guard(&[ports.client, ports.peer, ports.http], &span)?;
     let handle = shell.handle();
     let (words, word) = channel();
     listen_for(signals, words.clone())?;
@@ -87,7 +91,8 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn spawn(name: &str, span: &Span, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+/// A thread whose log lines name the node.
+pub(super) fn spawn(name: &str, span: &Span, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
     let span = span.clone();
     thread::Builder::new().name(name.to_owned()).spawn(move || span.in_scope(work)).context("no thread")?;
     Ok(())
