@@ -31,6 +31,9 @@ const UNREAD_MAX: i32 = 4_096;
 const UNREAD_MS: i32 = 30_000;
 /// Accounts of clients below which none is looked at.
 const ACCOUNTS_MIN: usize = 64;
+/// Bytes of replies that are kept before they are sent: enough to wake libzmq's thread seldom, and little enough that a
+/// client has something to do while the rest is worked on.
+const HELD_BYTES: usize = 8 << 10;
 /// How many clients' largest replies may wait at one time.
 const UNREAD_SHARES: usize = 4;
 
@@ -53,8 +56,10 @@ pub struct Incoming {
 pub struct Clients {
     socket: zmq::Socket,
     waiting: Slab<Envelope>,
-    /// Replies of this turn of the loop: sent one by one they would wake libzmq's thread one by one.
+    /// Replies to be sent together: sent one by one they would wake libzmq's thread one by one.
     held: Vec<(Client, Frames)>,
+    /// Bytes of their bodies.
+    held_bytes: usize,
     /// Bytes that wait for one client at most.
     unread_bytes_max: usize,
     /// Bytes of large replies that wait, for all clients, and for each that has some, by routing id.
@@ -78,6 +83,7 @@ impl Clients {
             socket,
             waiting: Slab::new(),
             held: Vec::new(),
+            held_bytes: 0,
             unread_bytes_max: config.limits.message_bytes_max,
             unread_bytes: Arc::default(),
             accounts: HashMap::new(),
@@ -117,13 +123,18 @@ impl Clients {
         Ok(Some(Incoming { client, frames: frames.into_iter().collect(), count: count - body, complete }))
     }
 
-    /// Keeps a reply for [`Clients::flush`].
+    /// Keeps a reply for [`Clients::flush`], or for the next ones.
     pub fn reply(&mut self, client: Client, frames: Frames) {
+        self.held_bytes += frames.body.len();
         self.held.push((client, frames));
+        if self.held_bytes >= HELD_BYTES {
+            self.flush();
+        }
     }
 
     /// Sends the replies that are kept.
     pub fn flush(&mut self) {
+        self.held_bytes = 0;
         let mut held = std::mem::take(&mut self.held);
         for (client, frames) in held.drain(..) {
             self.send(client, frames);
