@@ -226,6 +226,8 @@ pub struct Terms {
     pub epoch: Option<u64>,
 }
 
+/// Keys at most in one MPUT or MGET: half of what a node does at one time, so that such a message leaves room for others.
+pub const KEYS_MAX: usize = 1 << 15;
 /// Milliseconds that a request may take unless it says otherwise.
 pub const TIMEOUT_MS_DEFAULT: u32 = 2_000;
 /// The most that it may say.

@@ -2,7 +2,7 @@
 
 use ringkv_common::message::reply::{self, Envelope};
 use ringkv_common::message::request::parse;
-use ringkv_common::message::{Code, Failure, KeyOp, Operation, Outcome, Terms};
+use ringkv_common::message::{Code, Failure, KEYS_MAX, KeyOp, Operation, Outcome, Terms};
 
 use super::effect::{Client, Token};
 use super::task::{Gather, Origin, TASKS_MAX, Task};
@@ -47,6 +47,10 @@ impl Node {
         terms: Terms,
         ops: Vec<Result<KeyOp, Failure>>,
     ) {
+        if ops.len() > KEYS_MAX {
+            let text = format!("the message has {} keys, {KEYS_MAX} are allowed: send several", ops.len());
+            return self.refuse(client, id.as_deref(), &Failure::new(Code::TooLarge, text));
+        }
         let gather = Gather {
             client,
             id,
