@@ -3,7 +3,7 @@
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::Message;
 use ringkv_common::message::reply::{self, Envelope};
-use ringkv_common::message::{Code, Failure, Frames, Outcome, Receipt, Terms};
+use ringkv_common::message::{Code, Failure, Frames, KeyOp, Outcome, Receipt, Terms};
 use ringkv_common::name::NodeName;
 use smallvec::SmallVec;
 
@@ -41,8 +41,15 @@ impl Node {
         }
     }
 
-    fn tell_end(&mut self, op: Op, outcome: Outcome) {
+    fn tell_end(&mut self, op: Op, mut outcome: Outcome) {
         self.waiting_bytes -= op.bytes;
+        if let Outcome::Failed(failure) = &mut outcome
+            && matches!(op.op, KeyOp::Write(_))
+        {
+            // Whatever this owner says, the one that was asked before may have done it.
+            let of_this_attempt = matches!(failure.code, Code::NotReady | Code::Overloaded | Code::Timeout);
+            failure.indeterminate |= op.attempts.maybe_done && of_this_attempt;
+        }
         let me = [self.id.name];
         let nodes: SmallVec<[NodeName; 3]> = match op.stage {
             OpStage::Writing(writing) => writing.nodes,
@@ -63,6 +70,7 @@ impl Node {
     ) {
         match origin {
             Origin::Peer { from, id } => {
+                self.open.remove(&(from, id));
                 self.send(from, Message::Forwarded { id, outcome, nodes: nodes.to_vec() })
             }
             Origin::Many { gather, slot } => self.gathered(gather, Some((slot, outcome))),

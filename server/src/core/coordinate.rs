@@ -9,10 +9,10 @@ use ringkv_common::name::NodeName;
 use ringkv_common::ring::Ring;
 use ringkv_common::version::Siblings;
 
+use super::Node;
 use super::effect::{Effect, Token};
 use super::keys::{LINE_MAX, Turn};
-use super::task::{Op, OpStage, Origin, Task};
-use super::{Node, RESEND_MS};
+use super::task::{Attempts, Op, OpStage, Origin, Task};
 
 impl Node {
     /// Begins an operation: coordinates it where this node may, else has its owner do so.
@@ -28,7 +28,15 @@ impl Node {
         let deadline_us = self.now.after_ms(u64::from(terms.timeout_ms));
         let (key, bytes) = (op.key().clone(), bytes_of(&op));
         self.waiting_bytes += bytes;
-        let op = Op { origin, op, terms, deadline_us, bytes, stage: OpStage::Waiting };
+        let op = Op {
+            origin,
+            op,
+            terms,
+            deadline_us,
+            bytes,
+            stage: OpStage::Waiting,
+            attempts: Attempts::default(),
+        };
         let token = self.tasks.add(Task::Op(op));
         self.coordinate(token, &ring, key);
     }
@@ -101,7 +109,6 @@ impl Node {
 
     /// Hands an operation to the node that coordinates it.
     pub(super) fn forward(&mut self, token: Token, to: NodeName) {
-        let resend_us = self.now.after_ms(RESEND_MS);
         let epoch = self.epoch();
         // A write may be told twice: its request id makes it one.
         let made = self.made_request_id(token);
@@ -113,7 +120,7 @@ impl Node {
         }
         let left_ms = u32::try_from(op.deadline_us.saturating_sub(now_us) / 1000).unwrap_or(u32::MAX);
         let message = Message::Forward { id: token, epoch, left_ms, op: op.op.clone(), terms: op.terms };
-        let at = resend_us.min(op.deadline_us);
+        let at = (now_us + op.attempts.patience_us()).min(op.deadline_us);
         self.send(to, message);
         self.tasks.alarm(token, at);
     }
@@ -122,6 +129,8 @@ impl Node {
     pub(super) fn coordinate_again(&mut self, token: Token) {
         let Some(ring) = self.ring.clone() else { return };
         let Some(op) = self.tasks.op(token) else { return };
+        op.attempts.hurried = false;
+        op.attempts.maybe_done |= matches!(op.stage, OpStage::Forwarded { .. });
         op.stage = OpStage::Waiting;
         let key = op.op.key().clone();
         self.coordinate(token, &ring, key);

@@ -67,6 +67,9 @@ impl Node {
 
     /// Looks at every task whose alarm is due.
     pub(super) fn expire_tasks(&mut self) {
+        for token in self.tasks.sweep(self.now.mono_us) {
+            self.expire_op(token);
+        }
         while let Some(token) = self.tasks.due(self.now.mono_us) {
             match self.tasks.get(token) {
                 Some(Task::Op(op)) if op.deadline_us <= self.now.mono_us => self.expire_op(token),
@@ -98,7 +101,9 @@ impl Node {
             }
             OpStage::Waiting | OpStage::Reading { .. } => format!("the store did not answer within {ms} ms"),
         };
-        let failure = if is_write {
+        // In line for its key it has done nothing here.
+        let maybe_done = !matches!(op.stage, OpStage::Waiting) || op.attempts.maybe_done;
+        let failure = if is_write && maybe_done {
             Failure::indeterminate(Code::Timeout, text)
         } else {
             Failure::new(Code::Timeout, text)

@@ -175,7 +175,10 @@ impl Node {
         tokens.sort_unstable();
         for token in tokens {
             match self.tasks.get(token) {
-                Some(Task::Op(Op { stage: OpStage::Forwarded { .. }, .. })) => self.coordinate_again(token),
+                Some(Task::Op(op @ Op { stage: OpStage::Forwarded { .. }, .. })) => {
+                    op.attempts.anew();
+                    self.coordinate_again(token);
+                }
                 Some(Task::Op(op @ Op { stage: OpStage::Writing(_), .. })) => {
                     let (key, w) = (op.op.key().clone(), op.terms.write);
                     self.recount(token, &key, w);

@@ -28,9 +28,10 @@ mod task;
 mod transfer;
 mod write;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ringkv_common::message::peer::Message;
+use ringkv_common::message::peer::{Id, Message};
 use ringkv_common::message::{Code, Failure, Limits, reply};
 use ringkv_common::name::{NodeName, Ports};
 use ringkv_common::placement::NodeIndex;
@@ -69,7 +70,7 @@ pub struct Identity {
     pub actor: u128,
 }
 
-/// Silence of a peer after which an operation is told it again, in milliseconds.
+/// Silence of a peer after which an operation is told it again, in milliseconds; then twice as long each time.
 const RESEND_MS: u64 = 300;
 /// Silence of a peer after which records are asked of it again, in milliseconds: its scans may wait behind others.
 const FETCH_AGAIN_MS: u64 = 500;
@@ -93,6 +94,8 @@ pub struct Node {
     membership: Membership,
     transfers: Transfers,
     waiting_bytes: usize,
+    /// Peers' requests under way: one that is told again meanwhile is not begun again.
+    open: BTreeSet<(NodeName, Id)>,
 }
 
 impl Node {
@@ -113,6 +116,7 @@ impl Node {
             membership: Membership::default(),
             transfers: Transfers::default(),
             waiting_bytes: 0,
+            open: BTreeSet::new(),
         }
     }
 

@@ -11,9 +11,9 @@ use smallvec::SmallVec;
 use super::effect::{Effect, Token};
 use super::keys::Turn;
 use super::requests::Requests;
-use super::task::{Give, InspectKey, Join, JoinThen, Op, OpStage, Origin, Task};
+use super::task::{Attempts, Give, InspectKey, Join, JoinThen, Op, OpStage, Origin, Task};
 use super::{Node, WAITING_BYTES_MAX};
-use crate::store::Slice;
+use crate::store::{Measure, Slice};
 
 /// Records that a giver looks at for one answer: well below a millisecond's worth.
 const GIVE_RECORDS_MAX: usize = 2048;
@@ -80,9 +80,10 @@ impl Node {
         if !self.same_epoch(from, id, epoch) {
             return;
         }
-        if self.overloaded(from, id) {
+        if self.is_open(from, id) || self.overloaded(from, id) {
             return;
         }
+        self.open.insert((from, id));
         self.begin(Origin::Peer { from, id }, op, Terms { timeout_ms: left_ms.max(1), ..terms });
     }
 
@@ -98,15 +99,23 @@ impl Node {
         if !self.same_epoch(from, id, epoch) {
             return;
         }
-        if self.overloaded(from, id) {
+        if self.is_open(from, id) || self.overloaded(from, id) {
             return;
         }
-        self.join(Join { key, siblings, then: JoinThen::Replicated { to: from, id, request } });
+        self.open.insert((from, id));
+        self.join(key, siblings, JoinThen::Replicated { to: from, id, request });
+    }
+
+    /// Whether a peer's request is under way: told again, it is answered once it has ended.
+    fn is_open(&self, from: NodeName, id: Id) -> bool {
+        self.open.contains(&(from, id))
     }
 
     /// Joins a state from elsewhere into what is held.
-    pub(super) fn join(&mut self, join: Join) {
-        let key = join.key.clone();
+    pub(super) fn join(&mut self, key: Key, siblings: Siblings, then: JoinThen) {
+        let bytes = Measure::of(&key, &siblings).bytes as usize;
+        self.waiting_bytes += bytes;
+        let join = Join { key: key.clone(), siblings, bytes, then };
         let token = self.tasks.add(Task::Join(Box::new(join)));
         match self.keys.enter(&key, token) {
             Turn::Read => self.out.push(Effect::Read { token, key }),
@@ -114,10 +123,11 @@ impl Node {
             Turn::Later => {}
             // Not done: a coordinator hears nothing and tells it again, a pull asks again.
             Turn::Full => {
-                if let Some(Task::Join(join)) = self.tasks.take(token)
-                    && let JoinThen::Pulled(pull) = join.then
-                {
-                    self.not_pulled(pull);
+                let Some(Task::Join(join)) = self.tasks.take(token) else { return };
+                self.waiting_bytes -= join.bytes;
+                match join.then {
+                    JoinThen::Replicated { to, id, .. } => drop(self.open.remove(&(to, id))),
+                    JoinThen::Pulled(pull) => self.not_pulled(pull),
                 }
             }
         }
@@ -148,8 +158,10 @@ impl Node {
 
     pub(super) fn joined(&mut self, token: Token) {
         let Some(Task::Join(join)) = self.tasks.take(token) else { return };
+        self.waiting_bytes -= join.bytes;
         match join.then {
             JoinThen::Replicated { to, id, request } => {
+                self.open.remove(&(to, id));
                 self.requests.durable(&join.key, request);
                 self.send(to, Message::Replicated { id });
             }
@@ -251,13 +263,21 @@ impl Node {
         self.tell_again(token, from);
     }
 
-    /// Repeats the part of a task that was refused unapplied.
+    /// Repeats the part of a task that was refused unapplied: at once, since the ring is on its way before it, and where
+    /// that is refused too when silence would have lasted too long.
     fn tell_again(&mut self, token: Token, from: NodeName) {
         match self.tasks.get(token) {
-            Some(Task::Op(Op { stage: OpStage::Forwarded { to }, .. })) if *to == from => {
-                self.forward(token, from)
+            Some(Task::Op(Op { attempts: Attempts { hurried: true, .. }, .. })) => {}
+            Some(Task::Op(Op { stage: OpStage::Forwarded { to }, attempts, .. })) if *to == from => {
+                attempts.hurried = true;
+                self.forward(token, from);
             }
-            Some(Task::Op(Op { stage: OpStage::Writing(_), .. })) => self.resend(token),
+            Some(Task::Op(Op { stage: OpStage::Writing(_), .. })) => {
+                self.resend(token);
+                if let Some(op) = self.tasks.op(token) {
+                    op.attempts.hurried = true;
+                }
+            }
             Some(Task::Pull(_)) => self.fetch_again(token),
             Some(Task::Listing(_)) => self.list_again(token),
             _ => {}

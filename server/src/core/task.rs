@@ -12,6 +12,7 @@ use ringkv_common::quorum::Quorum;
 use ringkv_common::version::{Context, Siblings};
 use slab::Slab;
 
+use super::RESEND_MS;
 use super::effect::{Client, Token};
 use super::listing::Listing;
 use super::requests::Done;
@@ -20,6 +21,8 @@ use super::transfer::{Handover, Pull};
 
 /// Tasks at most; beyond it new work is refused.
 pub const TASKS_MAX: usize = 1 << 16;
+/// How often operations are looked at whose time may be up, in microseconds.
+const SWEEP_US: u64 = 100_000;
 /// Bits of a token that name the place; the rest is the serial number.
 const PLACE_BITS: u32 = 20;
 
@@ -59,6 +62,32 @@ pub struct Op {
     /// Of its key and value, while it waits.
     pub bytes: usize,
     pub stage: OpStage,
+    pub attempts: Attempts,
+}
+
+/// What was tried to have another node hear.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attempts {
+    /// How often it was met by silence, under this ring.
+    silences: u8,
+    /// It was repeated at once after a refusal: a second one waits, or two nodes would talk as fast as they can.
+    pub hurried: bool,
+    /// Some node that no longer is asked may have done it.
+    pub maybe_done: bool,
+}
+
+impl Attempts {
+    /// Microseconds of silence after which it is told again: each time twice as long, up to sixteen times.
+    pub fn patience_us(&mut self) -> u64 {
+        let doubled = self.silences.min(4);
+        self.silences = doubled + 1;
+        (RESEND_MS * 1000) << doubled
+    }
+
+    /// A new ring: who is asked now has not been silent yet.
+    pub fn anew(&mut self) {
+        (self.silences, self.hurried) = (0, false);
+    }
 }
 
 /// How far it is.
@@ -92,6 +121,8 @@ pub struct Writing {
 pub struct Join {
     pub key: Key,
     pub siblings: Siblings,
+    /// Of its key and values, while it waits.
+    pub bytes: usize,
     pub then: JoinThen,
 }
 
@@ -187,6 +218,8 @@ pub struct Tasks {
     places: Slab<Placed>,
     serial: u64,
     alarms: BinaryHeap<Reverse<(u64, Token)>>,
+    /// When the operations that have no alarm, since they only wait for the store, were last looked at.
+    swept_us: u64,
 }
 
 impl Tasks {
@@ -251,9 +284,25 @@ impl Tasks {
         }
     }
 
-    /// When the first alarm is due.
+    /// When the first alarm is due, or the next sweep.
     pub fn wake_at(&self) -> Option<u64> {
-        self.alarms.peek().map(|Reverse((at, _))| *at)
+        let sweep = (!self.places.is_empty()).then_some(self.swept_us + SWEEP_US);
+        self.alarms.peek().map(|Reverse((at, _))| *at).into_iter().chain(sweep).min()
+    }
+
+    /// Operations whose time is up, once in a while. An alarm for each would cost every operation, and almost none
+    /// ever waits so long.
+    pub fn sweep(&mut self, now_us: u64) -> Vec<Token> {
+        if now_us < self.swept_us + SWEEP_US {
+            return Vec::new();
+        }
+        self.swept_us = now_us;
+        let late = |task: &Task| matches!(task, Task::Op(op) if op.deadline_us <= now_us);
+        let late = self.places.iter().filter(|(_, placed)| late(&placed.task));
+        let mut tokens: Vec<Token> =
+            late.map(|(place, placed)| placed.serial << PLACE_BITS | place as u64).collect();
+        tokens.sort_unstable();
+        tokens
     }
 
     /// The next task whose alarm is due.

@@ -28,7 +28,7 @@ use ringkv_common::ring::{Phase, Ring, SignalId};
 
 use super::effect::{Effect, Token};
 use super::requests::Done;
-use super::task::{Join, JoinThen, Task};
+use super::task::{JoinThen, Task};
 use super::{FETCH_AGAIN_MS, Node};
 
 /// Partitions pulled at one time.
@@ -266,7 +266,7 @@ impl Node {
         for (key, siblings) in records {
             let values: usize = siblings.versions.iter().map(|v| v.content.bytes().len()).sum();
             self.transfers.bytes_moved += (key.text().len() + values) as u64;
-            self.join(Join { key, siblings, then: JoinThen::Pulled(token) });
+            self.join(key, siblings, JoinThen::Pulled(token));
         }
         self.pulled_one(token);
     }

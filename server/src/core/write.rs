@@ -9,9 +9,9 @@ use ringkv_common::ring::{Ring, Route};
 use ringkv_common::version::{Content, Siblings, Version};
 use smallvec::SmallVec;
 
+use super::Node;
 use super::effect::{Effect, Token};
 use super::task::{Op, OpStage, Task, Writing};
-use super::{Node, RESEND_MS};
 
 impl Node {
     pub(super) fn proceed_write(&mut self, token: Token, key: &Key) {
@@ -73,9 +73,9 @@ impl Node {
             nodes: SmallVec::new(),
         };
         op.stage = OpStage::Writing(Box::new(writing));
+        let resend_us = self.now.mono_us + op.attempts.patience_us();
         self.requests.begun(self.now, key, request);
         if self.ask_owners(token, key, w) {
-            let resend_us = self.now.after_ms(RESEND_MS);
             self.tasks.alarm(token, resend_us.min(deadline_us));
         }
         self.membership.holds(key, self.ring.as_deref());
@@ -103,8 +103,13 @@ impl Node {
 
     /// A write that is under way needs the new ring's quorum.
     pub(super) fn recount(&mut self, token: Token, key: &Key, w: Option<Level>) {
-        if self.ask_owners(token, key, w) {
-            let at = self.now.after_ms(RESEND_MS);
+        let told = self.ask_owners(token, key, w);
+        let now_us = self.now.mono_us;
+        if let Some(op) = self.tasks.op(token)
+            && told
+        {
+            op.attempts.anew();
+            let at = (now_us + op.attempts.patience_us()).min(op.deadline_us);
             self.tasks.alarm(token, at);
         }
         self.settle(token);
@@ -130,16 +135,17 @@ impl Node {
 
     /// A silent owner may not have heard, or its answer was lost: the write is told again, it is idempotent.
     pub(super) fn resend(&mut self, token: Token) {
-        let resend_us = self.now.after_ms(RESEND_MS);
-        let name = self.id.name;
-        let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), deadline_us, .. }) =
-            self.tasks.op(token)
+        let (now_us, name) = (self.now.mono_us, self.id.name);
+        let Some(Op {
+            op: KeyOp::Write(write), stage: OpStage::Writing(writing), deadline_us, attempts, ..
+        }) = self.tasks.op(token)
         else {
             return;
         };
         let silent: SmallVec<[NodeName; 3]> = writing.quorum.silent().filter(|n| *n != name).collect();
         let (key, request) = (write.key.clone(), write.request.unwrap_or(0));
-        let at = resend_us.min(*deadline_us);
+        let at = (now_us + attempts.patience_us()).min(*deadline_us);
+        attempts.hurried = false;
         self.tell_state(token, &key, request, &silent);
         self.tasks.alarm(token, at);
     }
