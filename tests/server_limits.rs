@@ -88,3 +88,40 @@ fn a_node_whose_descriptors_are_used_up_serves_on_rests_and_takes_connections_ag
     assert_eq!(node_pid(&world.consul.url, 0), Some(pid), "the very same process");
     launcher.terminate();
 }
+
+#[test]
+fn logs_that_nobody_reads_hold_nobody_up() {
+    let world = World::of_size(2);
+    let port = world.ports.base.to_string();
+    let (unread, stderr) = std::io::pipe().unwrap();
+    // Filled to the brim, so that the very first line has no room.
+    rustix::io::ioctl_fionbio(&stderr, true).unwrap();
+    while rustix::io::write(&stderr, &[b'.'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&stderr, false).unwrap();
+    let args = ["--consul", &world.consul.url, "--port", &port];
+    let mut launcher = world.run_with(&args, Some(stderr.into()));
+    launcher.ready(2);
+    world.consul.put("ringkv/signals/node-2", "add");
+    launcher.ready(3);
+    assert_eq!(ask(world.port(0), &json!({"op": "PING"})), Some(json!({"status": "OK"})));
+    launcher.terminate();
+    drop(unread);
+}
+
+#[test]
+fn a_flood_of_nonsense_on_the_peer_port_makes_a_few_lines() {
+    let world = World::of_size(1);
+    let mut launcher = world.launch_ready(&[], 1);
+    let peers = client(&zmq::Context::new(), world.port(0) + 10_000);
+    for _ in 0..1_000 {
+        peers.send("nonsense", 0).unwrap();
+    }
+    until("their number", || {
+        let status = world.status(0)?;
+        (status["refused"]["malformed_frames"] == 1_000).then_some(())
+    });
+    launcher.logged("total=512");
+    let lines = launcher.stderr().lines().filter(|line| line.contains("a frame on the peer port")).count();
+    assert_eq!(lines, 10, "1, 2, 4 … 512");
+    launcher.terminate();
+}

@@ -34,7 +34,7 @@ pub fn arguments(listen: &str, folder: &std::path::Path, format: Format) -> Vec<
 /// Runs the agent until it is told to end. The first argument names the part.
 pub fn run(args: &[OsString]) -> anyhow::Result<()> {
     let args = Args::parse_from(args);
-    logs::start(args.log_format);
+    logs::start(args.log_format)?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::fs::create_dir_all(&args.folder)
         .map_err(|e| refused(format!("cannot make the folder {}: {e}", args.folder.display())))?;

@@ -57,13 +57,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         _ => launcher::run(&args),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            logs::flush();
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            // Standard error may be a closed pipe: then nobody wants to know.
-            let _ = std::io::Write::write_fmt(
-                &mut std::io::stderr(),
-                format_args!("server_consumer: {error:#}\n"),
-            );
+            logs::last_words(&format!("server_consumer: {error:#}"));
             ExitCode::from(if error.is::<Refused>() || error.is::<consul::Error>() { 2 } else { 1 })
         }
     }
@@ -74,6 +73,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn die_of_any_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        // The report goes to standard error itself, which may be a pipe that nobody reads.
+        let _ = std::thread::Builder::new().spawn(|| {
+            std::thread::sleep(std::time::Duration::from_secs(2));
+            std::process::abort();
+        });
+        logs::flush();
         report(panic);
         std::process::abort();
     }));

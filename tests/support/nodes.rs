@@ -57,6 +57,11 @@ impl World {
 
     /// Starts `server_consumer` with these arguments alone.
     pub fn run(&self, args: &[&str]) -> Launcher {
+        self.run_with(args, None)
+    }
+
+    /// [`World::run`] with a standard error of the test's own.
+    pub fn run_with(&self, args: &[&str], stderr: Option<Stdio>) -> Launcher {
         let n = self.started.replace(self.started.get() + 1);
         let (out, err) =
             (self.folder.path().join(format!("{n}.out")), self.folder.path().join(format!("{n}.err")));
@@ -66,8 +71,9 @@ impl World {
             command.env_remove(name);
         }
         // Files, because nodes that outlive their launcher would keep a pipe open.
-        let child =
-            command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap()).spawn().unwrap();
+        let file = File::create(&err).unwrap();
+        let stderr = stderr.unwrap_or_else(|| file.into());
+        let child = command.stdout(File::create(&out).unwrap()).stderr(stderr).spawn().unwrap();
         Launcher { child, out, err }
     }
 

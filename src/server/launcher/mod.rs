@@ -65,7 +65,7 @@ enum Word {
 pub fn run(args: &[OsString]) -> anyhow::Result<()> {
     let random = random()?;
     let mut settings = Settings::new(Options::read(args)?, ClusterId(random))?;
-    logs::start(settings.logs);
+    logs::start(settings.logs)?;
     // A launcher of many nodes has a connection to each.
     descriptors::raise();
     // From here on none is lost, and none ends us half-way.

@@ -14,6 +14,8 @@ use ringkv_server::shell::Handle;
 use serde_json::json;
 use tracing::Span;
 
+use crate::server::logs;
+
 /// Serves on a thread of its own.
 pub fn serve(listener: TcpListener, handle: Handle, span: &Span) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
@@ -77,6 +79,11 @@ fn exposition(status: &Status) -> String {
         ("lost_partitions", "Partitions whose data was lost with a memory.", status.lost_partitions as u64),
         ("tasks", "Requests under way.", status.tasks as u64),
         ("waiting_bytes", "Bytes of keys and values that wait.", status.waiting_bytes as u64),
+        (
+            "unread_bytes",
+            "Bytes of large replies that clients have not read yet.",
+            status.unread_bytes as u64,
+        ),
         ("change_incoming_partitions", "Partitions to receive in the change.", u64::from(report.incoming)),
         ("change_copied_partitions", "Of these, received.", u64::from(report.copied)),
         ("change_verified_partitions", "Of these, compared and repaired.", u64::from(report.verified)),
@@ -85,14 +92,22 @@ fn exposition(status: &Status) -> String {
     ];
     let refused = [
         ("foreign_frame", status.refused.foreign_frames),
+        ("handshake", status.refused.handshakes),
+        ("malformed_frame", status.refused.malformed_frames),
+        ("reply", status.refused.replies),
         ("ring", status.refused.rings),
         ("unsent", status.refused.unsent),
     ];
+    let counters = [
+        ("connections_ended_total", "Connections that ended, for whatever reason.", status.connections_ended),
+        ("log_lines_dropped_total", "Log lines that nobody read.", logs::dropped()),
+    ];
     let mut text = String::new();
     // Writing to a string cannot fail.
-    for (name, help, value) in gauges {
+    let all = gauges.map(|g| ("gauge", g)).into_iter().chain(counters.map(|c| ("counter", c)));
+    for (kind, (name, help, value)) in all {
         let _ =
-            writeln!(text, "# HELP ringkv_{name} {help}\n# TYPE ringkv_{name} gauge\nringkv_{name} {value}");
+            writeln!(text, "# HELP ringkv_{name} {help}\n# TYPE ringkv_{name} {kind}\nringkv_{name} {value}");
     }
     text.push_str(
         "# HELP ringkv_refused_total What was not taken or not sent.\n# TYPE ringkv_refused_total counter\n",

@@ -44,7 +44,7 @@ enum Word {
 /// Runs a node until it is told to end or was removed from the ring. The first argument names the part.
 pub fn run(args: &[OsString]) -> anyhow::Result<()> {
     let args = Args::parse_from(args);
-    logs::start(args.log_format);
+    logs::start(args.log_format)?;
     let span = tracing::info_span!("node", name = %args.name);
     let _entered = span.clone().entered();
     let descriptors = descriptors::raise();
