@@ -114,6 +114,28 @@ fn without_consul_nothing_starts() {
 }
 
 #[test]
+fn a_data_directory_that_cannot_be_used_is_refused_and_memory_needs_none() {
+    let world = World::of_size(1);
+    let file = world.folder.path().join("file");
+    std::fs::write(&file, "not a folder").unwrap();
+    for folder in [file.to_str().unwrap(), "/proc/ringkv"] {
+        let said = world.refused(&["--data-dir", folder]);
+        assert!(
+            said.contains(&format!("--data-dir {folder} cannot be used")) && said.contains("--memory"),
+            "{said}"
+        );
+        // What --dev keeps there it cannot keep either.
+        let at = format!("http://127.0.0.1:{}", world.port(15));
+        let mut dev = world.run(&["--dev", "--data-dir", folder, "--consul", &at]);
+        assert_eq!(dev.end().code(), Some(2), "{}", dev.stderr());
+        assert!(dev.stderr().contains(folder), "{}", dev.stderr());
+    }
+    let mut launcher = world.launch_ready(&["--memory", "--data-dir", file.to_str().unwrap()], 1);
+    launcher.terminate();
+    assert!(!world.folder.path().join("ringkv-data").exists(), "nothing is written");
+}
+
+#[test]
 fn who_joins_a_cluster_whose_consul_does_not_answer_is_told_which_and_by_whom() {
     let mut world = World::of_size(1);
     let mut launcher = world.launch_ready(&[], 1);

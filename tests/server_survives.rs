@@ -137,3 +137,92 @@ fn the_embedded_agent_of_dev_ends_with_its_launcher_and_outlives_a_killed_one() 
     assert!(!third.stderr().contains("wrote the ring"), "{}", third.stderr());
     third.terminate();
 }
+
+/// A cluster of two with forty keys, whose Consul has just ended.
+fn without_consul() -> (World, support::Launcher) {
+    let mut world = World::of_size(2);
+    let launcher = world.launch_ready(&[], 2);
+    for n in 0..40 {
+        let put = json!({"op": "PUT", "key": format!("k{n}"), "value": n});
+        assert_eq!(ask(world.port(0), &put), Some(json!({"status": "OK"})));
+    }
+    world.consul.stop();
+    launcher.logged("changes of the ring wait for Consul");
+    (world, launcher)
+}
+
+/// Every key is there, or was only in node-1's memory and is said to be lost; returns how many are gone.
+fn lost(world: &World, through: u16) -> usize {
+    let get = |n: i32| {
+        until("an answer", || {
+            let reply = ask(world.port(through), &json!({"op": "GET_ONE", "key": format!("k{n}")}))?;
+            (reply["value"] == n || reply["lost"] == true).then_some(reply)
+        })
+    };
+    (0..40).filter(|n| get(*n)["lost"] == true).count()
+}
+
+#[test]
+fn a_node_that_is_started_again_while_consul_is_away_serves_by_the_last_ring() {
+    let (mut world, mut launcher) = without_consul();
+    let before = node_pid(&world.consul.url, 1).unwrap();
+    kill(before, Signal::KILL);
+    launcher.logged("starts with the ring of epoch 1 that was kept");
+    let status = until("its status", || world.status(1).filter(|s| s["epoch"] == 1));
+    assert_eq!((status["pid"] != before, &status["lost_partitions"]), (true, &json!(2048)));
+    let gone = lost(&world, 1);
+    assert!((1..40).contains(&gone), "{gone} of 40");
+    assert_eq!(lost(&world, 0), gone);
+    for n in 0..40 {
+        let put = json!({"op": "PUT", "key": format!("k{n}"), "value": n});
+        assert_eq!(ask(world.port(1), &put), Some(json!({"status": "OK"})));
+    }
+    assert_eq!(lost(&world, 0), 0, "what was written again is there");
+
+    // When Consul is back the node is there again, and the ring is the one that was.
+    world.consul.start();
+    launcher.logged("Consul answers again");
+    until("its service", || (world.consul.healthy("ringkv").len() == 2).then_some(()));
+    assert_eq!(world.consul.epoch("ringkv/ring"), 1);
+    assert_eq!(ask(world.port(1), &json!({"op": "ACCEPT_LOSS"})).unwrap()["status"], "OK");
+    world.consul.put("ringkv/signals/node-2", "add");
+    launcher.ready(3);
+    assert_eq!(lost(&world, 2), 0);
+    launcher.terminate();
+}
+
+#[test]
+fn a_launcher_that_is_started_while_consul_is_away_adopts_and_starts_the_nodes_of_the_last_ring() {
+    let (mut world, mut first) = without_consul();
+    first.kill();
+    let adopted = node_pid(&world.consul.url, 0).unwrap();
+    kill(node_pid(&world.consul.url, 1).unwrap(), Signal::KILL);
+    let mut second = world.launch(&[]);
+    second.logged("goes by the ring of epoch 1 that was kept in ringkv-data/ringkv");
+    second.logged("adopts node-0");
+    until("node-1", || world.status(1).filter(|s| s["epoch"] == 1));
+    assert_eq!(node_pid(&world.consul.url, 0), Some(adopted));
+    lost(&world, 0);
+    world.consul.start();
+    second.ready(2);
+    assert_eq!(world.consul.epoch("ringkv/ring"), 1);
+    second.terminate();
+}
+
+#[test]
+fn a_removed_node_and_a_reset_cluster_leave_no_ring_behind() {
+    let world = World::of_size(2);
+    let mut launcher = world.launch_ready(&[], 2);
+    let kept = |n: u16| world.folder.path().join(format!("ringkv-data/ringkv/node-{n}/ring.json"));
+    until("both rings", || (kept(0).exists() && kept(1).exists()).then_some(()));
+    world.consul.put("ringkv/signals/node-1", "remove");
+    until("the end of node-1", || node_pid(&world.consul.url, 1).is_none().then_some(()));
+    assert!(kept(0).exists() && !kept(1).exists());
+    let text = std::fs::read_to_string(kept(0)).unwrap();
+    assert_eq!(Some(text), world.consul.get("ringkv/ring"), "as it stands in Consul");
+    launcher.terminate();
+    let mut reset = world.launch(&["--reset"]);
+    assert!(reset.end().success(), "{}", reset.stderr());
+    reset.said("forgot the ring in the folders of nodes in ringkv-data/ringkv: 1");
+    assert!(!kept(0).exists());
+}

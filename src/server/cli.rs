@@ -60,10 +60,10 @@ pub struct Options {
     /// The share of the data that these nodes take, relative to others [default: 100]
     #[arg(long)]
     pub weight: Option<u32>,
-    /// Where files are kept [default: ./ringkv-data/<cluster>]
+    /// Where files are kept: the last ring, for nodes started while Consul is away, and the state of --dev's agent [default: ./ringkv-data/<cluster>]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Keep the data in memory: the only store of this release
+    /// Keep the data in memory, the only store of this release, and keep no ring on disk either
     #[arg(long)]
     pub memory: bool,
     /// Founds the cluster with this placement, and says that it was chosen

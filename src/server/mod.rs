@@ -13,6 +13,7 @@ mod ask;
 mod cli;
 mod descriptors;
 mod hands;
+mod kept;
 pub mod keys;
 mod launcher;
 mod logs;

@@ -55,6 +55,8 @@ pub struct Settings {
     pub weight: u32,
     /// Where files are kept.
     pub data_dir: PathBuf,
+    /// Nodes keep nothing on disk, not even the ring.
+    pub memory: bool,
     /// What a cluster is founded with.
     pub founding: Founding,
     /// Whether the cluster is to be forgotten.
@@ -102,6 +104,7 @@ impl Settings {
                 .data_dir
                 .clone()
                 .unwrap_or_else(|| PathBuf::from("ringkv-data").join(keys.cluster())),
+            memory: options.memory,
             founding: founding(&options, cluster_id),
             reset: options.reset,
             limits: limits(&options)?,

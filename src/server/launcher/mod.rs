@@ -88,6 +88,7 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
         _ => error,
     })?;
     let mut nodes = Nodes::new(settings.clone(), found.ring.as_ref().map(|r| r.cluster_id))?;
+    check_folder(&settings)?;
     // All are claimed before any is started: what is refused leaves nothing behind.
     for node in &found.ours {
         nodes.claim(*node)?;
@@ -135,6 +136,25 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
     let stopped = launcher.end(&word, &client);
     drop(watches);
     ended.and(stopped)
+}
+
+/// Nodes keep their ring here: that it cannot be is better known before they start.
+fn check_folder(settings: &Settings) -> anyhow::Result<()> {
+    if settings.memory {
+        return Ok(());
+    }
+    let folder = &settings.data_dir;
+    let trial = folder.join(format!(".trial-{}", std::process::id()));
+    std::fs::create_dir_all(folder)
+        .and_then(|()| File::create(&trial))
+        .and_then(|_| std::fs::read_dir(folder).map(drop))
+        .and_then(|()| std::fs::remove_file(&trial))
+        .map_err(|e| {
+            refused(format!(
+                "--data-dir {} cannot be used: {e}. Choose another, or --memory to write nothing to disk",
+                folder.display()
+            ))
+        })
 }
 
 /// 128 random bits: the identity of a cluster that may be founded, and the seed of pauses.

@@ -5,7 +5,7 @@ use ringkv_common::name::NodeName;
 
 use super::nodes::Nodes;
 use crate::server::settings::Settings;
-use crate::server::{logs, refused};
+use crate::server::{kept, logs, refused};
 
 /// Removes the ring, all signals and results, and services that are not healthy; says what it removed. The size stays:
 /// it is the operator's.
@@ -39,9 +39,18 @@ pub fn run(client: &Client, settings: &Settings) -> anyhow::Result<()> {
         client.deregister(id)?;
         removed.push(format!("service {id}"));
     }
+    let rings = kept::forget_all(&settings.data_dir).map_err(|e| {
+        refused(format!("--reset: rings in {} cannot be removed: {e}", settings.data_dir.display()))
+    })?;
     match removed.len() {
         0 => logs::say(&format!("nothing to forget: Consul holds nothing of {}", keys.cluster())),
         _ => logs::say(&format!("forgot {}", removed.join(", "))),
+    }
+    if rings > 0 {
+        logs::say(&format!(
+            "forgot the ring in the folders of nodes in {}: {rings}",
+            settings.data_dir.display()
+        ));
     }
     logs::say(&format!("{} was left as it is", keys.size()));
     Ok(())

@@ -9,7 +9,7 @@ use ringkv_common::name::NodeName;
 use ringkv_common::ring::Ring;
 
 use crate::server::settings::{SIZE_MAX, Settings, check_size};
-use crate::server::{ask, refused};
+use crate::server::{ask, kept, refused};
 
 /// How long a node may take to give us its ring.
 const STATUS_PATIENCE: Duration = Duration::from_secs(2);
@@ -22,8 +22,32 @@ pub struct Found {
     pub ours: Vec<NodeName>,
 }
 
-/// Reads Consul and decides what to look after.
+/// Reads Consul and decides what to look after. Where Consul is away the ring decides that nodes of this folder kept.
 pub fn look(client: &Client, settings: &Settings) -> anyhow::Result<Found> {
+    match in_consul(client, settings) {
+        Err(error) if is_away(&error) && settings.join.is_none() && !settings.memory => {
+            let Some(ring) = kept::newest(&settings.data_dir) else { return Err(error) };
+            let ours: Vec<NodeName> =
+                ring.nodes.iter().filter(|n| settings.is_ours(n)).map(|n| n.name).collect();
+            if ours.is_empty() {
+                return Err(error);
+            }
+            tracing::warn!(
+                "goes by the ring of epoch {} that was kept in {}: {error}",
+                ring.epoch,
+                settings.data_dir.display()
+            );
+            Ok(Found { ring: Some(Arc::new(ring)), ours })
+        }
+        found => found,
+    }
+}
+
+fn is_away(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(consul::Error::Unreachable { .. }))
+}
+
+fn in_consul(client: &Client, settings: &Settings) -> anyhow::Result<Found> {
     let instances = client.instances(settings.keys.cluster(), false)?;
     let ring = match ring(client, settings)? {
         Some(ring) => Some(ring),

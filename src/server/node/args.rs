@@ -1,6 +1,7 @@
 //! The command line of a node's process: written by the launcher, read by the node, and by whoever adopts it.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::Parser;
 use ringkv_common::message::Limits;
@@ -47,6 +48,9 @@ pub struct Args {
     /// How logs look
     #[arg(long)]
     pub log_format: Format,
+    /// The cluster's folder; without it nothing is written to disk
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
 }
 
 impl Args {
@@ -64,8 +68,16 @@ impl Args {
             ("--max-message", settings.limits.message_bytes_max.to_string()),
             ("--log-format", settings.logs.text().to_owned()),
         ];
-        let options = pairs.into_iter().map(|(name, value)| format!("{name}={value}"));
-        [NODE.to_owned(), name.to_string()].into_iter().chain(options).map(OsString::from).collect()
+        let options = pairs.into_iter().map(|(name, value)| format!("{name}={value}").into());
+        let mut all: Vec<OsString> = vec![NODE.into(), name.to_string().into()];
+        all.extend(options);
+        if !settings.memory {
+            // In full: whoever looks at the command line may be in another folder.
+            let folder =
+                std::path::absolute(&settings.data_dir).unwrap_or_else(|_| settings.data_dir.clone());
+            all.extend(["--data-dir".into(), folder.into_os_string()]);
+        }
+        all
     }
 
     /// Whether a command line, the program's name first, is that of this node of this cluster.

@@ -29,6 +29,7 @@ use tracing::Span;
 
 pub use self::args::Args;
 use self::presence::Presence;
+use super::kept::{Keeper, Kept};
 use super::keys::Keys;
 use super::{descriptors, logs, refused};
 
@@ -70,7 +71,8 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
     spawn("node", &span, move || drop(words.send(Word::Ended(shell.run()))))?;
     http::serve(listener, handle.clone(), &span)?;
     let presence = Presence::start(client.clone(), &keys, &args, handle.clone(), &span)?;
-    let watch = watch_ring(&client, &keys, handle.clone(), presence.nudge(), &span)?;
+    let keeper = Keeper::new(args.name, args.data_dir.as_deref().map(|folder| Kept::of(folder, args.name)));
+    let watch = watch_ring(&client, &keys, handle.clone(), keeper, presence.nudge(), &span)?;
 
     let end = loop {
         match word.recv().context("the node's thread is gone")? {
@@ -111,11 +113,13 @@ fn listen_for(mut signals: Signals, words: Sender<Word>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells the node of every ring in Consul. While Consul is away the node goes on with the last one.
+/// Tells the node of every ring in Consul. While Consul is away the node goes on with the last one, and one that is
+/// started then begins with the one that was kept.
 fn watch_ring(
     client: &consul::Client,
     keys: &Keys,
     handle: Handle,
+    mut keeper: Keeper,
     nudge: impl Fn() + Send + 'static,
     span: &Span,
 ) -> anyhow::Result<Watch> {
@@ -123,18 +127,37 @@ fn watch_ring(
     let mut away = false;
     let deliver = move |event: Watched<Option<Entry>>| match event {
         Watched::Changed { value, .. } => {
+            let _in = span.enter();
             match value.map(|entry| Ring::from_json(&entry.value)) {
-                None => handle.ring_absent(),
-                Some(Ok(ring)) => handle.ring(Arc::new(ring)),
-                Some(Err(error)) => {
-                    span.in_scope(|| tracing::error!("the ring in Consul is of no use: {error}"));
+                Some(Err(error)) => tracing::error!("the ring in Consul is of no use: {error}"),
+                None => {
+                    // Without a ring nothing can be wrong with this node.
+                    let _ = keeper.heard(None);
+                    handle.ring_absent();
                 }
+                Some(Ok(ring)) => match keeper.heard(Some(&ring)) {
+                    Ok(()) => handle.ring(Arc::new(ring)),
+                    Err(why) => {
+                        tracing::error!("ends, to be started anew: {why}");
+                        handle.shut_down();
+                    }
+                },
             }
             nudge();
         }
         Watched::Unreachable { error, .. } if !away => {
             away = true;
-            span.in_scope(|| tracing::warn!("goes on with the last ring: {error}"));
+            let _in = span.enter();
+            match keeper.last() {
+                Some(ring) => {
+                    tracing::warn!(
+                        "Consul is away, starts with the ring of epoch {} that was kept: {error}",
+                        ring.epoch
+                    );
+                    handle.ring(ring);
+                }
+                None => tracing::warn!("goes on with the last ring: {error}"),
+            }
         }
         Watched::Unreachable { .. } => {}
         Watched::Reachable { after } => {
