@@ -163,8 +163,7 @@ fn a_load_names_its_broken_lines_and_loads_the_rest() {
         let told = ran.stderr.lines().any(|said| said.starts_with(&format!("line {line}: ")));
         assert_eq!(told, [2, 4, 5].contains(&line), "line {line}: {}", ran.stderr);
     }
-    // The summary, and on a line of its own what the exit code means.
-    let summary: serde_json::Value = serde_json::from_str(ran.stdout.lines().next().unwrap()).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&ran.stdout).expect("one result");
     assert_eq!((&summary["loaded"], &summary["broken"]), (&json!(3), &json!(3)), "{summary}");
     let found = run(&mut producer(&world, &["get", "c", "--raw"])).ok();
     assert_eq!(found, r#"{"x":[2.50]}"#);
@@ -209,6 +208,37 @@ fn what_a_killed_node_lost_is_told_and_nothing_moves_before_that_is_accepted() {
     let replies: Vec<_> = (0..300).map(|n| ask(world.port(2), &get(n)).unwrap()).collect();
     assert_eq!(replies.iter().filter(|r| r.get("value").is_some()).count() as u64, there);
     assert!(replies.iter().all(|r| r.get("lost").is_none()), "the loss was accepted");
+    launcher.terminate();
+}
+
+#[test]
+fn a_load_of_all_there_was_ends_what_a_killed_node_calls_lost() {
+    let world = World::of_size(2);
+    let mut launcher = world.launch_ready(&[], 2);
+    run(&mut producer(&world, &["--mode", "consistent", "--count", "100"])).ok();
+    run(&mut producer(&world, &["dump", "all.jsonl"])).ok();
+    kill(node_pid(&world.consul.url, 1).unwrap(), Signal::KILL);
+    let lost = || world.status(1).and_then(|s| s["lost_partitions"].as_u64());
+    let count = until("loss in its status", || lost().filter(|n| *n > 0));
+    until("its connection", || {
+        (0..100)
+            .all(|n| {
+                ask(world.port(0), &json!({"op": "GET_ONE", "key": format!("key-{n}")}))
+                    .is_some_and(|r| r["code"] != "TIMEOUT")
+            })
+            .then_some(())
+    });
+
+    // Some file or other ends nothing: that is for whoever knows what was there to say.
+    let ran = run(&mut producer(&world, &["load", "all.jsonl"]));
+    assert!(ran.stderr.contains("client_producer accept-loss node-1"), "{}", ran.stderr);
+    assert_eq!((ran.code, lost()), (Some(0), Some(count)));
+    let ran = run(&mut producer(&world, &["load", "all.jsonl", "--accept-loss", "--json"])).ok();
+    let summary: serde_json::Value = serde_json::from_str(&ran).unwrap();
+    assert_eq!((&summary["accepted_partitions"], &summary["lost_partitions"]), (&json!(count), &json!(0)));
+    assert_eq!(lost(), Some(0));
+    change(&world.consul, "node-2", "add");
+    run(&mut producer(&world, &["--count", "100"])).ok();
     launcher.terminate();
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use double::{FakeCluster, Trick};
 use ringkv_client::{Client, Error, Op, Options, PageOf, Reply, Scope, Value};
-use ringkv_common::message::Code;
+use ringkv_common::message::{Code, KEYS_MAX};
 use ringkv_common::ring::{ClusterId, Ring};
 use ringkv_common::version::Content;
 
@@ -112,6 +112,21 @@ fn what_is_too_much_at_once_is_refused_and_nothing_is_sent() {
     let mut small = Client::with_ring_and(cluster.ring(), Options { bytes_in_flight_max: 1000, ..quick() });
     small.submit(Op::put("k", Value::Binary(vec![0; 2000])).unwrap()).unwrap();
     assert!(matches!(small.submit(Op::ping()), Err(Error::Full { bytes: 2000.., .. })));
+}
+
+#[test]
+fn more_keys_than_a_message_may_have_go_as_several() {
+    let cluster = FakeCluster::new(1);
+    let mut client = client(&cluster);
+    let keys: Vec<String> = (0..2 * KEYS_MAX + 7).map(|n| format!("k{n}")).collect();
+    let outcomes = client.mput(keys.iter().map(|k| (k.as_str(), Value::from("v")))).unwrap();
+    assert_eq!((outcomes.len(), outcomes.iter().filter(|o| o.is_ok()).count()), (keys.len(), keys.len()));
+    let found = client.mget(keys.iter().map(String::as_str)).unwrap();
+    assert!(found.len() == keys.len() && found.iter().all(|f| matches!(f, Ok(Some(_)))));
+    for message in cluster.heard(0) {
+        let count = ["items", "keys"].iter().find_map(|field| Some(message[*field].as_array()?.len()));
+        assert!(count.is_some_and(|n| n <= KEYS_MAX), "{count:?} in one message");
+    }
 }
 
 #[test]

@@ -133,6 +133,9 @@ pub enum Command {
         /// Go on where an earlier load was interrupted
         #[arg(long)]
         resume: bool,
+        /// The file has all there was: what a killed node lost is called lost no more, once all lines are loaded
+        #[arg(long)]
+        accept_loss: bool,
     },
     /// Write every record of the cluster to a file that load restores
     #[command(

@@ -55,7 +55,7 @@ fn failed(failure: &Failure, json: bool, out: &mut impl Write) -> ExitCode {
         // Whoever read our output has seen enough.
         return ExitCode::SUCCESS;
     }
-    if json {
+    if json && !failure.told {
         let _ = writeln!(out, "{}", in_json(failure)).and_then(|()| out.flush());
     }
     say(&format!("client_producer: {:#}", failure.error));

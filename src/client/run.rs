@@ -59,7 +59,9 @@ fn producer_of(options: ProducerOptions) -> Producer {
 fn execute(command: Command, common: &Common, access: &mut Access, console: &mut Console) -> Outcome {
     let client = &mut access.client;
     match command {
-        Command::Load { file, format, resume } => load(client, console, &Load { file, format, resume }),
+        Command::Load { file, format, resume, accept_loss } => {
+            load(client, console, &Load { file, format, resume, accept_loss })
+        }
         Command::Dump { file, format, resume } => dump(client, console, &Dump { file, format, resume }),
         Command::Put { key, value } => write(client, console, Verb::Put, key, value),
         Command::Insert { key, value } => write(client, console, Verb::Insert, key, value),

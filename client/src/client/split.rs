@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use ringkv_common::key::Key;
+use ringkv_common::message::KEYS_MAX;
 
 use super::{Client, Ticket};
 use crate::client::flight::Purpose;
@@ -13,6 +14,8 @@ use crate::{Error, Value};
 
 /// The most bytes of one part, well below what nodes take as one message.
 const PART_BYTES_MAX: usize = 4 << 20;
+/// The most keys of one part: an eighth of what nodes take, so that the parts of one request do not crowd a node.
+const PART_KEYS_MAX: usize = KEYS_MAX / 8;
 
 /// Which places of a larger request a part fills.
 #[derive(Clone, Debug)]
@@ -77,7 +80,8 @@ impl Client {
         for (place, item) in items.iter().enumerate() {
             let node = coordinator(item);
             let bytes = size(item);
-            if open.get(&node).is_some_and(|g| g.bytes + bytes > PART_BYTES_MAX) {
+            let full_now = |g: &Group<T>| g.bytes + bytes > PART_BYTES_MAX || g.items.len() >= PART_KEYS_MAX;
+            if open.get(&node).is_some_and(full_now) {
                 full.extend(open.remove(&node));
             }
             let group =

@@ -9,16 +9,19 @@ use std::io::{BufRead, BufReader, Read, stdin};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ringkv_common::name::NodeName;
 use serde::{Deserialize, Serialize};
 
 use super::drive::drive;
 use super::files::{Format, Line, Reader};
 use super::table::{count, number};
 use super::{Console, Failure, Outcome};
-use crate::{Client, Error, Op, Record};
+use crate::{Client, Error, Op, Record, Status};
 
 /// Broken lines that are told one by one; the rest are counted.
 const TOLD_MAX: u64 = 20;
+/// How long nodes may take to say what they lost.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often the progress is written down.
 const SAVE: Duration = Duration::from_secs(1);
 
@@ -31,6 +34,8 @@ pub struct Load {
     pub format: Option<Format>,
     /// Whether to go on where an earlier load was interrupted.
     pub resume: bool,
+    /// The file has all there was: partitions that are said to be lost are so no more, once all of it is loaded.
+    pub accept_loss: bool,
 }
 
 /// How far a file was loaded.
@@ -48,6 +53,10 @@ struct Summary {
     broken: u64,
     failed: u64,
     skipped: u64,
+    /// Partitions that nodes still say they lost.
+    lost_partitions: u64,
+    /// Partitions of which that is no longer said.
+    accepted_partitions: u64,
     seconds: f64,
     records_per_second: f64,
 }
@@ -104,10 +113,33 @@ pub fn load(client: &mut Client, console: &mut Console, load: &Load) -> Outcome 
     let mut summary = run.summary;
     summary.seconds = began.elapsed().as_secs_f64();
     summary.records_per_second = summary.loaded as f64 / summary.seconds.max(1e-9);
+    settle_losses(client, console, load.accept_loss, &mut summary);
     console.either(&summary, || report(&summary))?;
     match summary.broken + summary.failed {
         0 => Ok(()),
-        n => Err(Failure::failed(format!("{} not loaded", count(n, "line")))),
+        n => Err(Failure::told(format!("{} not loaded", count(n, "line")))),
+    }
+}
+
+/// What a node lost with its memory it calls lost until a load brought it back. Whether this file was all there was
+/// only its owner knows.
+fn settle_losses(client: &mut Client, console: &Console, accept: bool, summary: &mut Summary) {
+    let whole = summary.broken + summary.failed == 0;
+    let names: Vec<NodeName> =
+        client.ring().map_or(Vec::new(), |ring| ring.nodes.iter().map(|n| n.name).collect());
+    for (node, answer) in client.status_of(&names, PATIENCE) {
+        let status = answer.ok().and_then(|document| document.read::<Status>().ok());
+        let Some(lost) = status.map(|s| s.lost_partitions).filter(|lost| *lost > 0) else { continue };
+        if accept && whole && client.accept_loss(node).is_ok() {
+            summary.accepted_partitions += lost;
+        } else {
+            summary.lost_partitions += lost;
+            console.say(&format!(
+                "{node} still calls {} lost, and what is not found there too: if this file has all there was, \
+                 `client_producer accept-loss {node}` ends that (or `load --accept-loss`)",
+                count(lost, "partition")
+            ));
+        }
     }
 }
 
@@ -124,6 +156,9 @@ fn report(s: &Summary) -> String {
         if n > 0 {
             text += &format!(", {} {what}", count(n, "line"));
         }
+    }
+    if s.accepted_partitions > 0 {
+        text += &format!(", {} no longer called lost", count(s.accepted_partitions, "partition"));
     }
     text
 }

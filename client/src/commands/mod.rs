@@ -33,17 +33,24 @@ pub struct Failure {
     pub exit: u8,
     /// For people, the innermost cause last.
     pub error: anyhow::Error,
+    /// The result that was printed says it already: a program gets one object, not two.
+    pub told: bool,
 }
 
 impl Failure {
     /// What the user must ask differently.
     pub fn usage(message: impl Into<String>) -> Failure {
-        Failure { exit: 2, error: anyhow::anyhow!(message.into()) }
+        Failure { exit: 2, error: anyhow::anyhow!(message.into()), told: false }
     }
 
     /// What was tried and failed.
     pub fn failed(message: impl Into<String>) -> Failure {
-        Failure { exit: 1, error: anyhow::anyhow!(message.into()) }
+        Failure { exit: 1, error: anyhow::anyhow!(message.into()), told: false }
+    }
+
+    /// [`Failure::failed`] after a result that shows it.
+    pub fn told(message: impl Into<String>) -> Failure {
+        Failure { told: true, ..Failure::failed(message) }
     }
 }
 
@@ -53,7 +60,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
         let error = error.into();
         let unreachable = |e: &MembershipError| matches!(e, MembershipError::Unreachable(_));
         let exit = if error.downcast_ref::<MembershipError>().is_some_and(unreachable) { 2 } else { 1 };
-        Failure { exit, error }
+        Failure { exit, error, told: false }
     }
 }
 

@@ -83,7 +83,7 @@ pub fn produce(client: &mut Client, console: &mut Console, producer: &Producer) 
     if verdict.failed.is_empty() && verdict.missing.is_empty() && verdict.wrong.is_empty() {
         return Ok(());
     }
-    Err(Failure::failed(complaint(&verdict)))
+    Err(Failure::told(complaint(&verdict)))
 }
 
 fn numbers(count: u64) -> impl FnMut() -> Option<u64> {

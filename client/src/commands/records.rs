@@ -210,7 +210,7 @@ pub fn accept_loss(client: &mut Client, console: &mut Console, node: Option<Node
             format!("{node}: {said}")
         })?;
     }
-    if failed > 0 { Err(Failure::failed(format!("{failed} nodes were not told"))) } else { Ok(()) }
+    if failed > 0 { Err(Failure::told(format!("{failed} nodes were not told"))) } else { Ok(()) }
 }
 
 #[cfg(test)]

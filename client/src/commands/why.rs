@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ringkv_common::name::NodeName;
-use ringkv_common::ring::orchestrator::{Report, Signal, Standing, standing};
-use ringkv_common::ring::{Outcome as Answer, Ring, Verdict, plan};
+use ringkv_common::ring::orchestrator::{Report, Signal, Standing, parties, standing};
+use ringkv_common::ring::{Outcome as Answer, Phase, Ring, Verdict, plan};
 use serde::Serialize;
 
 use super::wait::complaint;
@@ -126,6 +126,7 @@ impl Facts<'_> {
                     }
                     Standing::Waiting(lines) => {
                         text.extend(lines.iter().map(|line| format!("It waits: {line}.")));
+                        text.push(self.way_out(change.phase));
                         waits = lines;
                     }
                 }
@@ -158,7 +159,8 @@ impl Facts<'_> {
             if lost > 0 {
                 text.push(format!(
                     "{node} lost the data of {} with its memory, and no change may begin from there: \
-                     `client_producer load` brings it back, `client_producer accept-loss {node}` gives it up.",
+                     `client_producer load FILE --accept-loss` brings it back, `client_producer accept-loss {node}` \
+                     gives it up.",
                     super::table::count(lost, "partition")
                 ));
             }
@@ -173,6 +175,27 @@ impl Facts<'_> {
             ));
         }
         (waits, text)
+    }
+
+    /// What becomes of a change that waits.
+    fn way_out(&self, phase: Phase) -> String {
+        if phase != Phase::Switch {
+            return "Where nothing moves for a minute it is taken back.".to_owned();
+        }
+        let (givers, takers) = parties(self.ring);
+        let silent = givers.union(&takers).filter(|name| !self.reports.contains_key(*name));
+        let places: Vec<String> = silent
+            .filter_map(|name| self.ring.node_named(*name))
+            .map(|n| format!("{} at {}:{}", n.name, n.host, n.ports.client))
+            .collect();
+        if places.is_empty() {
+            return "Reads follow the new owners, so it can only go forward.".to_owned();
+        }
+        format!(
+            "Reads follow the new owners, so it can only go forward, and needs the word of {}: start it again there, with \
+             `server_consumer`. It may be empty: whoever receives has all the data.",
+            places.join(", ")
+        )
     }
 
     fn about_signal(&self, place: usize, signal: &Signal) -> String {
@@ -209,4 +232,55 @@ impl Facts<'_> {
 fn capitalized(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use ringkv_common::placement::Strategy;
+    use ringkv_common::ring::plan::{Founding, found};
+    use ringkv_common::ring::{ClusterId, Node, SignalId};
+
+    use super::*;
+
+    /// A removal of node-1 of three, in a phase; all answer but node-1.
+    fn sentences(phase: Phase) -> String {
+        let founding = Founding {
+            cluster_id: ClusterId(1),
+            strategy: Strategy::Hrw,
+            chosen: true,
+            partitions: 64,
+            replicas: 1,
+            balance: None,
+        };
+        let node = |n: u16| {
+            let ports = NodeName(n).ports(None).expect("below 100");
+            let (host, zone) = ("h".to_owned(), "z".to_owned());
+            Node { name: NodeName(n), incarnation: 1, host, ports, zone, weight: 100 }
+        };
+        let ring = found(&founding, (0..3).map(node).collect()).expect("a ring");
+        let signal = SignalId { name: "node-1".into(), index: 9 };
+        let mut ring = plan::remove(&ring, NodeName(1), signal).expect("a plan");
+        while ring.change.as_ref().is_some_and(|c| c.phase < phase) {
+            ring = ring.advanced();
+        }
+        let ready = Report { epoch: ring.epoch, confirmed: ring.epoch, ..Report::default() };
+        let reports = [0, 2].map(|n| (NodeName(n), ready.clone())).into();
+        let (health, orchestrator) = (Vec::new(), Some("somebody".to_owned()));
+        Facts { ring: &ring, reports, health, orchestrator, signals: &[], outcomes: &[] }
+            .sentences()
+            .1
+            .join("\n")
+    }
+
+    #[test]
+    fn of_a_giver_that_is_gone_it_is_told_what_helps() {
+        let both = sentences(Phase::Both);
+        assert!(
+            both.contains("It waits: node-1 does not answer.") && both.contains("it is taken back"),
+            "{both}"
+        );
+        let switch = sentences(Phase::Switch);
+        assert!(switch.contains("only go forward, and needs the word of node-1 at h:2001"), "{switch}");
+        assert!(!switch.contains("taken back"), "{switch}");
+    }
 }

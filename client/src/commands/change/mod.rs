@@ -89,7 +89,7 @@ pub fn change(
             console.object(&answer)?;
         }
         let how = if answer.outcome == Verdict::Refused { "refused" } else { "taken back" };
-        return Err(Failure::failed(format!("{} was {how}: {}", answer.op, answer.message)));
+        return Err(Failure::told(format!("{} was {how}: {}", answer.op, answer.message)));
     }
     let audit = sample.check(client, &answer)?;
     let report = Report { answer: &answer, seconds, audit: &audit };
@@ -101,7 +101,7 @@ pub fn change(
     }
     let named: Vec<&str> = audit.lost.iter().take(5).map(String::as_str).collect();
     let lost = count(audit.lost.len() as u64, "record");
-    Err(Failure::failed(format!("{lost} lost: {}", named.join(", "))))
+    Err(Failure::told(format!("{lost} lost: {}", named.join(", "))))
 }
 
 /// Sees to it that the ring has this mode, and that it counts as chosen.

@@ -68,9 +68,7 @@ pub fn shell(commands: &[&str], mut run: impl FnMut(Vec<String>) -> Outcome) -> 
         }
     }
     match failed.filter(|_| !lively) {
-        Some(failure) => {
-            Err(Failure { exit: failure.exit, error: anyhow::anyhow!("a line failed, see above") })
-        }
+        Some(failure) => Err(Failure { exit: failure.exit, ..Failure::failed("a line failed, see above") }),
         None => Ok(()),
     }
 }
