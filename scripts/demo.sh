@@ -32,7 +32,7 @@ echo "\$ server_consumer --dev 4"
 server=$!
 until grep -q '^ready: ' "$data/ready"; do
   kill -0 "$server" 2>/dev/null || { cat "$log" >&2; echo "server_consumer ended before it was ready" >&2; exit 1; }
-  read -rt 0.1 <> <(:) || true
+  sleep 0.1
 done
 cat "$data/ready"
 

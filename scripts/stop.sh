@@ -13,7 +13,7 @@ for proc in /proc/[0-9]*; do
   pid=${proc#/proc/}
   echo "ending server_consumer, pid $pid"
   kill -TERM "$pid"
-  while kill -0 "$pid" 2>/dev/null; do read -rt 0.1 <> <(:) || true; done
+  while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
   found=1
 done
 [ "$found" = 1 ] || echo "no server_consumer of this checkout runs"

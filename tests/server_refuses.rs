@@ -159,6 +159,8 @@ fn wrong_options_are_refused_by_name() {
     for (args, hint) in [
         (&["--nope"][..], "--nope"),
         (&["--replicas", "3"], "next release"),
+        (&["--quorum", "strict"], "next release"),
+        (&["--durability=disk"], "later release"),
         (&["--bind", "0.0.0.0"], "--insecure-network"),
         (&["--nodes", "100", "--port", "65000"], "--port"),
         (&["--config", "/nonexistent.json"], "/nonexistent.json"),

@@ -21,7 +21,7 @@ const DEV_SIZE: u16 = 4;
 pub struct Options {
     /// Number of nodes to found the cluster with: sets `cluster_size` where it is unset, refuses where it differs
     pub size: Option<u16>,
-    /// A JSON file with any of these options, as in {"nodes": [0, 3], "port": 5000}, and "addresses": a HOST:PORT for each node
+    /// A JSON file with any of these options, as in {"nodes": [0, 3], "port": 5000}, and "addresses": a HOST:PORT for each node ("delays" between nodes come with a later release)
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
@@ -88,6 +88,12 @@ pub struct Options {
     #[arg(long, value_name = "W", alias = "sq_write_n")]
     #[serde(alias = "sq_write_n")]
     pub write_quorum: Option<usize>,
+    /// Of the next release, which brings replication: whether others stand in for replicas that are away
+    #[arg(long, value_name = "sloppy|strict")]
+    pub quorum: Option<String>,
+    /// Of a later release, which brings the disk: when a write counts as kept
+    #[arg(long, value_name = "LEVEL")]
+    pub durability: Option<String>,
     /// Forget the ring, signals and results of a cluster none of whose nodes runs; then end
     #[arg(long)]
     pub reset: bool,
@@ -198,6 +204,8 @@ impl Options {
             replicas: self.replicas.or(file.replicas),
             read_quorum: self.read_quorum.or(file.read_quorum),
             write_quorum: self.write_quorum.or(file.write_quorum),
+            quorum: self.quorum.or(file.quorum),
+            durability: self.durability.or(file.durability),
             reset: self.reset || file.reset,
             max_value: self.max_value.or(file.max_value),
             max_message: self.max_message.or(file.max_message),

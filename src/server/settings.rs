@@ -207,10 +207,16 @@ fn later_releases(options: &Options) -> anyhow::Result<()> {
             )));
         }
     }
-    if options.delays.is_some() {
-        return Err(refused(
-            "\"delays\" in the file: this release does not simulate delays between nodes; leave it out",
-        ));
+    let (quorum, durability) = (options.quorum.as_ref(), options.durability.as_ref());
+    let unknown = [
+        ("--quorum", quorum.map(String::as_str), "replication, in the next release"),
+        ("--durability", durability.map(String::as_str), "the disk, in a later release"),
+        ("\"delays\" in the file", options.delays.as_ref().map(|_| "given"), "a later release"),
+    ];
+    for (option, wanted, comes_with) in unknown {
+        if let Some(wanted) = wanted {
+            return Err(refused(format!("{option} is {wanted}: it comes with {comes_with}; leave it out")));
+        }
     }
     Ok(())
 }
@@ -316,7 +322,12 @@ mod tests {
             (r#"{"partitions":100}"#, "a power of two from 64"),
             (r#"{"weight":10001}"#, "0 to 10000"),
             (r#"{"cluster":"a/b"}"#, "letters, digits"),
-            (r#"{"delays":[[0]]}"#, "delays"),
+            (r#"{"delays":[[0]]}"#, "\"delays\" in the file is given: it comes with a later release"),
+            (r#"{"quorum":"sloppy"}"#, "--quorum is sloppy: it comes with replication, in the next release"),
+            (
+                r#"{"durability":"fsync"}"#,
+                "--durability is fsync: it comes with the disk, in a later release",
+            ),
             (r#"{"addresses":["x"]}"#, "HOST:PORT"),
             (r#"{"max-value":67108864}"#, "twice over"),
             (r#"{"consul":"unix:///x"}"#, "--consul"),

@@ -16,7 +16,7 @@ await() {
   local what=$1 end=$((SECONDS + 60)); shift
   until "$@" >/dev/null 2>&1; do
     [ $SECONDS -lt $end ] || fail "$what within 60 s"
-    read -rt 0.1 <> <(:) || true
+    sleep 0.1
   done
 }
 
