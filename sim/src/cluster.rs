@@ -37,6 +37,8 @@ pub struct Settings {
     pub keys: usize,
     /// Clients that list the whole cluster, page by page.
     pub listers: usize,
+    /// Clients that only read, any of the others' keys.
+    pub readers: usize,
     /// Whether the store takes time to read and write, as a disk does; else it answers at once, as memory does.
     pub slow_store: bool,
     /// How far wall clocks are off at most, in milliseconds.
@@ -57,6 +59,7 @@ impl Settings {
             workers: 4,
             keys: 24,
             listers: 1,
+            readers: 0,
             slow_store: seed.is_multiple_of(2),
             skew_ms: 2_000,
             delay_us: 2_000,

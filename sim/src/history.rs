@@ -3,7 +3,8 @@
 //! Each key has one writer, which does one thing at a time, so a key's history is a line of writes. A write ends
 //! *acknowledged*, *refused* (it never happens) or *unknown*: then it may happen at any later moment, once. At each
 //! moment a key has a set of values that may be there; a read must show one that was possible between its beginning
-//! and its end. Where the only holder of a key was killed, the key may be lost, but then the reply must say so.
+//! and its end. And a state that a client was shown is never older than the one it was shown before, be the writes
+//! between them acknowledged or not. Where the only holder of a key was killed, the key may be lost, but then the reply must say so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,6 +27,8 @@ struct State {
     under_way: Option<(Id, Value, bool)>,
     /// Its only holder was killed and nothing was acknowledged since.
     lost: bool,
+    /// How often that happened.
+    losses: u64,
     /// It was lost, and the operator accepted that: anything older may come back.
     accepted: bool,
     /// All values that were ever written.
@@ -54,9 +57,14 @@ struct Read {
     key: String,
     allowed: BTreeSet<Value>,
     may_be_lost: bool,
+    /// How often the key had been lost when it began.
+    losses: u64,
     /// Read by the writer, between its writes.
     by_writer: bool,
 }
+
+/// A context that a client was shown: which writes of whom the state had seen.
+pub type Shown = BTreeMap<String, u64>;
 
 /// A key's presence that a listing must show.
 pub type Listing = BTreeSet<String>;
@@ -70,6 +78,8 @@ pub struct History {
     /// Listings under way: what each must show. Deletes and losses take keys out.
     listings: BTreeMap<Id, Listing>,
     dots: BTreeMap<Dot, (Key, Content)>,
+    /// What each reader was last shown of each key, and how often the key had been lost when it asked.
+    seen: BTreeMap<(usize, String), (u64, Shown)>,
     next: Id,
     /// Virtual time, in microseconds.
     pub now_us: u64,
@@ -148,8 +158,8 @@ impl History {
     pub fn begin_read(&mut self, key: &str, by_writer: bool) -> Id {
         let id = self.number();
         let state = self.state(key);
-        let read =
-            Read { key: key.to_owned(), allowed: state.may_show(), may_be_lost: state.lost, by_writer };
+        let (allowed, may_be_lost, losses) = (state.may_show(), state.lost, state.losses);
+        let read = Read { key: key.to_owned(), allowed, may_be_lost, losses, by_writer };
         self.reads.insert(id, read);
         id
     }
@@ -179,6 +189,18 @@ impl History {
         }
     }
 
+    /// A read is about to end with this context.
+    pub fn saw(&mut self, reader: usize, read: Id, shown: Shown) {
+        let Some(Read { key, losses, .. }) = self.reads.get(&read) else { return };
+        let before = self.seen.insert((reader, key.clone()), (*losses, shown.clone()));
+        let now = self.keys.get(key).map_or(0, |state| state.losses);
+        let Some((_, before)) = before.filter(|(then, _)| *then == now) else { return };
+        let older = before.iter().any(|(actor, n)| shown.get(actor).is_none_or(|now| now < n));
+        if older {
+            self.violations.push(format!("{key} went back: reader {reader} saw {before:?}, then {shown:?}"));
+        }
+    }
+
     /// An INSERT or UPDATE was refused because the key is there, or is not.
     pub fn end_check(&mut self, id: Id, present: bool, lost: bool) {
         let Some(read) = self.reads.remove(&id) else { return };
@@ -199,6 +221,7 @@ impl History {
                 continue;
             }
             state.lost = true;
+            state.losses += 1;
             // With the memory went what it remembered of requests: a repetition that is still on the way is done again.
             let late = state.recent.drain(..).filter(|(at, ..)| at + LATE_US > self.now_us);
             state.unknown.extend(late.map(|(_, id, value)| (id, value)));
@@ -342,6 +365,20 @@ mod tests {
             history.end_listing(listing, &keys.iter().map(|k| k.to_string()).collect::<Vec<_>>());
             assert_eq!(history.violations.len(), wrong, "{keys:?}");
         }
+    }
+
+    #[test]
+    fn what_a_reader_is_shown_never_goes_back_unless_it_was_lost() {
+        let saw = |history: &mut History, n| {
+            let read = history.begin_read("k", false);
+            history.saw(0, read, Shown::from([("a".to_owned(), n)]));
+            history.violations.len()
+        };
+        let mut history = with_one_acknowledged();
+        assert_eq!((saw(&mut history, 2), saw(&mut history, 2), saw(&mut history, 3)), (0, 0, 0));
+        assert_eq!(saw(&mut history, 2), 1);
+        history.killed_holder_of(|_| true);
+        assert_eq!(saw(&mut history, 1), 1);
     }
 
     #[test]

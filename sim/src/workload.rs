@@ -89,8 +89,9 @@ impl Cluster {
     pub fn begin_work(&mut self) {
         self.working = true;
         if self.workers.is_empty() {
-            for n in 0..self.settings.workers + self.settings.listers {
-                let lists = n >= self.settings.workers;
+            let (workers, listers) = (self.settings.workers, self.settings.listers);
+            for n in 0..workers + listers + self.settings.readers {
+                let lists = (workers..workers + listers).contains(&n);
                 self.workers.push(Worker { turn: 0, lists, job: None });
             }
         }
@@ -136,6 +137,10 @@ impl Cluster {
         let own = |n: u64| format!("c{worker}-{n}");
         let keys = self.settings.keys as u64;
         let any = self.random.below(keys);
+        if worker >= self.settings.workers {
+            let writer = self.random.below(self.settings.workers as u64);
+            return What::Reads(self.looks(worker, vec![format!("c{writer}-{any}")]));
+        }
         match self.random.below(100) {
             0..40 => What::Writes(vec![self.item(own(any), Verb::Put)]),
             40..48 => What::Writes(vec![self.item(own(any), Verb::Delete)]),
@@ -209,7 +214,7 @@ impl Cluster {
         self.note_failure(reply.as_ref());
         let done = match &mut job.what {
             What::Writes(items) => self.writes_answered(items, &mut job.unknown, reply.as_ref()),
-            What::Reads(looks) => self.reads_answered(looks, reply.as_ref()),
+            What::Reads(looks) => self.reads_answered(worker, looks, reply.as_ref()),
             What::Listing { id, shown, cursor } => {
                 if self.page_answered(*id, shown, cursor, reply.as_ref()) {
                     true
@@ -274,7 +279,11 @@ impl Cluster {
         items.iter().all(|i| i.done)
     }
 
-    fn reads_answered(&mut self, looks: &mut [Look], reply: Option<&Json>) -> bool {
+    fn reads_answered(&mut self, worker: usize, looks: &mut [Look], reply: Option<&Json>) -> bool {
+        if let ([look], Some(context)) = (&*looks, reply.and_then(|r| r["context"].as_object())) {
+            let context = context.iter().map(|(actor, n)| (actor.clone(), n.as_u64().unwrap_or_default()));
+            self.history.saw(worker, look.read, context.collect());
+        }
         for (look, told) in looks.iter_mut().zip(shown(reply)).filter(|(look, _)| !look.done) {
             match told {
                 Told::Shown(value) => self.history.end_read(look.read, Some(value), false),
@@ -352,7 +361,9 @@ fn body(job: &Job) -> String {
             }
         },
         What::Reads(looks) => match looks.as_slice() {
-            [look] => format!(r#"{{"op":"GET_ONE","key":"{}","timeout_ms":{timeout}}}"#, look.key),
+            [Look { key, .. }] => {
+                format!(r#"{{"op":"GET_ONE","key":"{key}","want":["context"],"timeout_ms":{timeout}}}"#)
+            }
             looks => {
                 let keys: Vec<String> = looks.iter().map(|l| format!("\"{}\"", l.key)).collect();
                 format!(r#"{{"op":"MGET","keys":[{}],"timeout_ms":{timeout}}}"#, keys.join(","))

@@ -24,18 +24,27 @@ impl Node {
         self.finish(token, Outcome::Failed(failure));
     }
 
-    /// Ends an operation whose time is up. Where the store still works for it, a mark stays in its place: whoever is
-    /// behind it in the key's line has to have its turn.
+    /// Ends an operation whose time is up. Where it waits in its key's line a mark stays in its place: whoever is behind
+    /// it has to have its turn. A write that is under way goes on, for nobody: what it wrote is in the key's state, which
+    /// may be shown only when all owners that it needs have it.
     pub(super) fn give_up(&mut self, token: Token, failure: Failure) {
         let Some(op) = self.tasks.op(token) else { return };
-        let awaited = match &op.stage {
-            OpStage::Waiting => true,
-            OpStage::Writing(writing) => !writing.durable_here,
-            OpStage::Forwarded { .. } | OpStage::Reading { .. } => false,
+        let ended = match &op.stage {
+            OpStage::Writing(writing) => {
+                let nodes = writing.nodes.clone();
+                let (key, terms) = (op.op.key().clone(), op.terms);
+                let origin = std::mem::replace(&mut op.origin, Origin::Nobody);
+                op.deadline_us = u64::MAX;
+                self.unsettled += 1;
+                self.conclude(origin, terms, Some(&key), Outcome::Failed(failure), &nodes);
+                return self.resend(token);
+            }
+            OpStage::Waiting => {
+                let key = op.op.key().clone();
+                self.tasks.replace(token, Task::GivenUp(key))
+            }
+            OpStage::Forwarded { .. } | OpStage::Reading { .. } => self.tasks.take(token),
         };
-        let key = op.op.key().clone();
-        let ended =
-            if awaited { self.tasks.replace(token, Task::GivenUp(key)) } else { self.tasks.take(token) };
         if let Some(Task::Op(op)) = ended {
             self.tell_end(op, Outcome::Failed(failure));
         }
@@ -73,6 +82,7 @@ impl Node {
                 self.open.remove(&(from, id));
                 self.send(from, Message::Forwarded { id, outcome, nodes: nodes.to_vec() })
             }
+            Origin::Nobody => self.unsettled -= 1,
             Origin::Many { gather, slot } => self.gathered(gather, Some((slot, outcome))),
             Origin::Client { client, id } => {
                 let receipt = terms.want.receipt.then(|| Receipt {

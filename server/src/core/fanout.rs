@@ -99,10 +99,16 @@ impl Node {
                 let silent: Vec<String> = writing.quorum.silent().map(|n| n.to_string()).collect();
                 format!("needed {needed} replicas, got {got}: {} timed out after {ms} ms", silent.join(", "))
             }
-            OpStage::Waiting | OpStage::Reading { .. } => format!("the store did not answer within {ms} ms"),
+            OpStage::Waiting => format!("the store did not answer within {ms} ms"),
+            OpStage::Reading { .. } => {
+                format!(
+                    "what is to be shown was written and not acknowledged by all its owners within {ms} ms"
+                )
+            }
         };
-        // In line for its key it has done nothing here.
-        let maybe_done = !matches!(op.stage, OpStage::Waiting) || op.attempts.maybe_done;
+        // In line for its key, or refused for what is there, it has done nothing here.
+        let under_way = matches!(op.stage, OpStage::Writing(_) | OpStage::Forwarded { .. });
+        let maybe_done = under_way || op.attempts.maybe_done;
         let failure = if is_write && maybe_done {
             Failure::indeterminate(Code::Timeout, text)
         } else {

@@ -1,8 +1,10 @@
-//! Keys with work under way: what waits for a read, and what was written but is not durable yet.
+//! Keys with work under way: what waits for a read, and what was written but is not settled yet: not durable here, or
+//! not at as many other owners as the write needs.
 //!
 //! The first operation on a key has it read; those that come meanwhile wait in line. Each then sees the state the
-//! one before left, durable or not (the *overlay*), so that two writes of one key never read the same old state. An
-//! answer that shows a version waits until that version is durable. When nothing is under way the key is forgotten
+//! one before left, settled or not (the *overlay*), so that two writes of one key never read the same old state. An
+//! answer that shows a version waits until that version is settled: while a partition moves, its next reader then has
+//! it too, and what was shown once is never taken back. When nothing is under way the key is forgotten
 //! here, and the store alone knows it.
 
 use std::collections::VecDeque;
@@ -26,13 +28,13 @@ pub struct Busy {
     pub state: Option<Siblings>,
     /// Those that wait for it.
     pub line: VecDeque<Token>,
-    /// Writes that are not durable yet, oldest first, each with the reads that show it.
+    /// Writes that are not settled yet, oldest first, each with the answers that show it.
     pub writes: SmallVec<[(Token, SmallVec<[Token; 2]>); 1]>,
 }
 
 impl Busy {
-    /// Whether the state shown now is durable; if not, `reader` is told by [`Keys::durable`].
-    pub fn shows_durable(&mut self, reader: Token) -> bool {
+    /// Whether the state shown now is settled; if not, `reader` is told by [`Keys::settled`].
+    pub fn shows_settled(&mut self, reader: Token) -> bool {
         let newest = self.writes.last_mut();
         newest.map(|(_, readers)| readers.push(reader)).is_none()
     }
@@ -95,12 +97,18 @@ impl Keys {
         self.busy.get_mut(key)
     }
 
-    /// A write is durable: returns the reads that waited for it. Where nothing else is under way the key is forgotten.
-    pub fn durable(&mut self, key: &Key, write: Token) -> SmallVec<[Token; 2]> {
+    /// A write is settled: returns the answers that waited for it. What also shows an older write waits for that one.
+    /// Where nothing else is under way the key is forgotten.
+    pub fn settled(&mut self, key: &Key, write: Token) -> SmallVec<[Token; 2]> {
         let EntryRef::Occupied(mut entry) = self.busy.entry_ref(key) else { return SmallVec::new() };
         let busy = entry.get_mut();
         let readers = match busy.writes.iter().position(|(token, _)| *token == write) {
-            Some(at) => busy.writes.remove(at).1,
+            Some(0) => busy.writes.remove(0).1,
+            Some(at) => {
+                let readers = busy.writes.remove(at).1;
+                busy.writes[at - 1].1.extend(readers);
+                SmallVec::new()
+            }
             None => SmallVec::new(),
         };
         if busy.writes.is_empty() && busy.line.is_empty() {

@@ -94,6 +94,8 @@ pub struct Node {
     membership: Membership,
     transfers: Transfers,
     waiting_bytes: usize,
+    /// Writes whose clients were told that time is up.
+    unsettled: usize,
     /// Peers' requests under way: one that is told again meanwhile is not begun again.
     open: BTreeSet<(NodeName, Id)>,
 }
@@ -116,6 +118,7 @@ impl Node {
             membership: Membership::default(),
             transfers: Transfers::default(),
             waiting_bytes: 0,
+            unsettled: 0,
             open: BTreeSet::new(),
         }
     }

@@ -12,12 +12,16 @@ impl Node {
     pub(super) fn proceed_read(&mut self, token: Token, key: &Key, context: bool) {
         let busy = self.keys.get(key).expect("the caller has seen to it");
         let found = found(busy.state.as_ref().expect("the caller has seen to it"), context);
-        let durable = busy.shows_durable(token);
         let outcome = match found {
             Some(found) => Outcome::Found(found),
             None => Outcome::Failed(self.not_found(key)),
         };
-        if durable {
+        self.show(token, key, outcome);
+    }
+
+    /// Ends an operation that shows a key's state: a read, or a write that is refused for what is there.
+    pub(super) fn show(&mut self, token: Token, key: &Key, outcome: Outcome) {
+        if self.keys.get(key).is_none_or(|busy| busy.shows_settled(token)) {
             self.finish(token, outcome);
         } else if let Some(op) = self.tasks.op(token) {
             op.stage = OpStage::Reading { outcome };

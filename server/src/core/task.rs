@@ -50,6 +50,8 @@ pub enum Origin {
         /// Its place in the list.
         slot: usize,
     },
+    /// Whoever asked was told that time is up.
+    Nobody,
 }
 
 /// An operation on one key.
@@ -77,9 +79,9 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// Microseconds of silence after which it is told again: each time twice as long, up to sixteen times.
+    /// Microseconds of silence after which it is told again: each time twice as long, up to four times.
     pub fn patience_us(&mut self) -> u64 {
-        let doubled = self.silences.min(4);
+        let doubled = self.silences.min(2);
         self.silences = doubled + 1;
         (RESEND_MS * 1000) << doubled
     }
@@ -99,7 +101,7 @@ pub enum OpStage {
     Forwarded { to: NodeName },
     /// The new state is being made durable, here and elsewhere.
     Writing(Box<Writing>),
-    /// The version to be shown is not durable yet.
+    /// The version to be shown is not settled yet.
     Reading { outcome: Outcome },
 }
 

@@ -13,6 +13,9 @@ use super::Node;
 use super::effect::{Effect, Token};
 use super::task::{Op, OpStage, Task, Writing};
 
+/// Writes at most that go on though their clients were told that time is up.
+const UNSETTLED_MAX: usize = 4096;
+
 impl Node {
     pub(super) fn proceed_write(&mut self, token: Token, key: &Key) {
         let Some(Op { op: KeyOp::Write(write), .. }) = self.tasks.op(token) else { return };
@@ -25,11 +28,18 @@ impl Node {
             _ if state.of_request(request).is_some() || self.requests.knows(key, request) => {}
             Condition::Absent if exists => {
                 let failure = Failure::new(Code::KeyExists, "the key has a value: UPDATE or PUT it");
-                return self.fail(token, failure);
+                return self.show(token, key, Outcome::Failed(failure));
             }
             Condition::Present if !exists => {
                 let failure = self.not_found(key);
-                return self.fail(token, failure);
+                return self.show(token, key, Outcome::Failed(failure));
+            }
+            _ if self.unsettled >= UNSETTLED_MAX => {
+                let text = format!(
+                    "{UNSETTLED_MAX} writes wait at {} for owners that do not answer, try again later",
+                    self.id.name
+                );
+                return self.fail(token, Failure::new(Code::Overloaded, text));
             }
             _ => {
                 let context = write.context.as_deref();
@@ -152,16 +162,9 @@ impl Node {
 
     pub(super) fn on_persisted(&mut self, token: Token) {
         let Some(key) = self.key_of(token) else { return self.on_dropped(token) };
-        for reader in self.keys.durable(&key, token) {
-            if let Some(Op { stage: OpStage::Reading { outcome }, .. }) = self.tasks.op(reader) {
-                let outcome = std::mem::replace(outcome, Outcome::Stored { context: None });
-                self.finish(reader, outcome);
-            }
-        }
-        match self.tasks.get(token) {
-            Some(Task::Join(_)) => return self.joined(token),
-            Some(Task::GivenUp(_)) => return drop(self.tasks.take(token)),
-            _ => {}
+        if let Some(Task::Join(_)) = self.tasks.get(token) {
+            self.show_settled(token, &key);
+            return self.joined(token);
         }
         let name = self.id.name;
         if let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), .. }) =
@@ -183,14 +186,25 @@ impl Node {
         self.settle(token);
     }
 
+    /// Ends what waited to show a write.
+    fn show_settled(&mut self, write: Token, key: &Key) {
+        for reader in self.keys.settled(key, write) {
+            if let Some(Op { stage: OpStage::Reading { outcome }, .. }) = self.tasks.op(reader) {
+                let outcome = std::mem::replace(outcome, Outcome::Stored { context: None });
+                self.finish(reader, outcome);
+            }
+        }
+    }
+
     /// Ends a write that has its quorums.
     pub(super) fn settle(&mut self, token: Token) {
-        let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
+        let Some(Op { op, stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
         // Durable here first: else a later read here could show less than was acknowledged.
         if writing.quorum.verdict() != Verdict::Enough || !writing.durable_here {
             return;
         }
-        let context = writing.context.take();
+        let (key, context) = (op.key().clone(), writing.context.take());
+        self.show_settled(token, &key);
         self.finish(token, Outcome::Stored { context });
     }
 }

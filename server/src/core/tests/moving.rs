@@ -66,6 +66,35 @@ fn a_write_under_way_counts_anew_when_the_ring_changes() {
 }
 
 #[test]
+fn what_a_new_owner_has_not_acknowledged_is_shown_to_nobody() {
+    let [_, both, ..] = phases(adding(&founding(1), 1));
+    let key = moving_key(&both, 0, 1);
+    let mut bench = Bench::founded(0, &founding(1));
+    assert_eq!(bench.put(&key, "1"), ok());
+    bench.adopt(&both);
+    let write = bench.ask(&put(&key, "2"));
+    let insert = bench.ask(&format!(r#"{{"op":"INSERT","key":"{}","value":3}}"#, key.text()));
+    let early = bench.ask(&get(&key));
+    let told = replicates(&mut bench)[0];
+    // The write's client hears that time is up; the new owner goes on being told.
+    bench.pass_ms(2_100);
+    assert_eq!(code(&bench.reply(write).unwrap()), "TIMEOUT");
+    assert_eq!(bench.reply(write).unwrap()["indeterminate"], true);
+    for client in [insert, early] {
+        let reply = bench.reply(client).unwrap();
+        assert_eq!((code(&reply), reply.get("indeterminate")), ("TIMEOUT", None), "{reply}");
+    }
+    let late = bench.ask(&get(&key));
+    bench.sent();
+    bench.pass_ms(1_900);
+    assert!(!replicates(&mut bench).is_empty(), "it is told still");
+    assert_eq!(bench.reply(late), None);
+    bench.hear(1, Message::Replicated { id: told.1 });
+    assert_eq!(bench.reply(late).unwrap()["value"], 2);
+    assert_eq!((bench.node.keys.len(), bench.status().tasks, bench.status().waiting_bytes), (0, 0, 0));
+}
+
+#[test]
 fn a_silent_owner_is_told_again_once_in_a_while() {
     let [_, both, ..] = phases(adding(&founding(1), 1));
     let key = moving_key(&both, 0, 1);
