@@ -32,6 +32,16 @@ impl Stamp {
         Stamp(ms << 16)
     }
 
+    /// A stamp of both its parts; of the milliseconds the lower 48 bits count.
+    pub fn new(wall_ms: u64, count: u16) -> Stamp {
+        Stamp(wall_ms << 16 | u64::from(count))
+    }
+
+    /// The count in it.
+    pub fn count(self) -> u16 {
+        self.0 as u16
+    }
+
     /// The wall milliseconds in it.
     pub fn wall_ms(self) -> u64 {
         self.0 >> 16

@@ -72,10 +72,8 @@ fn write(siblings: &mut Siblings, random: &mut Random, n: u64) {
     }
     let dot = Dot { actor, counter: n };
     let request = random.below(2) * n;
-    siblings.write(
-        contextual.then_some(&context),
-        Version { dot, stamp: Stamp(n), request, contextual, content },
-    );
+    let stamp = Stamp::new((1 << 40) + n, random.below(1 << 16) as u16);
+    siblings.write(contextual.then_some(&context), Version { dot, stamp, request, contextual, content });
 }
 
 fn scan<S: Storage>(engine: &S, twin: &BTreeMap<Key, Siblings>, partition: u32, random: &mut Random) {

@@ -1,12 +1,14 @@
 //! A record as bytes in memory: a key and its siblings, as short as the usual case allows.
 //!
 //! ```text
-//!   usual:    [flags][clock entries]([actor u16][counter])*[dot's place][stamp][request?][key length][key][value length][value]
+//!   usual:     [flags](clock)[stamp's milliseconds, 6 bytes][its count][request?][key length][key][value …]
+//!     clock:   [actor][counter], or more: [entries]([actor][counter])*[place of the version's dot]
 //!   any other: [flags][length][postcard of (key, siblings)]
 //! ```
 //!
-//! Usual is one version whose dot its clock ends with. Actors are 18 bytes and few, so they are kept once and named
-//! by number. Numbers are LEB128.
+//! Usual is one version whose dot its clock has, alone in its entry: so the value's end is the entry's. Actors are 18
+//! bytes and few, so they are kept once and named by number. Numbers are LEB128. Each byte counts: allocators give out
+//! memory in steps, and a 16-byte key with a 64-byte value just fits one of 96.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,6 +28,10 @@ const KIND: u8 = 3;
 const CONTEXTUAL: u8 = 4;
 const REQUEST: u8 = 8;
 const GENERAL: u8 = 16;
+/// The clock has the version's dot alone.
+const SINGLE: u8 = 32;
+/// Bytes of a stamp's milliseconds.
+const WALL: usize = 6;
 
 /// The actors that records name by number.
 #[derive(Debug, Default)]
@@ -114,16 +120,21 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Appends a record.
+/// Writes the entry of a record that is alone in it.
 pub fn encode(out: &mut Vec<u8>, actors: &mut Actors, key: &Key, siblings: &Siblings) {
-    let start = out.len();
+    out.clear();
     if encode_usual(out, actors, key, siblings).is_none() {
-        out.truncate(start);
-        out.push(GENERAL);
-        let body = postcard::to_stdvec(&(key, siblings)).expect("plain data in memory always encodes");
-        put_number(out, body.len() as u64);
-        out.extend_from_slice(&body);
+        out.clear();
+        append(out, key, siblings);
     }
+}
+
+/// Appends a record to an entry that has several.
+pub fn append(out: &mut Vec<u8>, key: &Key, siblings: &Siblings) {
+    out.push(GENERAL);
+    let body = postcard::to_stdvec(&(key, siblings)).expect("plain data in memory always encodes");
+    put_number(out, body.len() as u64);
+    out.extend_from_slice(&body);
 }
 
 fn encode_usual(out: &mut Vec<u8>, actors: &mut Actors, key: &Key, siblings: &Siblings) -> Option<()> {
@@ -140,28 +151,33 @@ fn encode_usual(out: &mut Vec<u8>, actors: &mut Actors, key: &Key, siblings: &Si
     };
     let contextual = if version.contextual { CONTEXTUAL } else { 0 };
     let request = if version.request != 0 { REQUEST } else { 0 };
-    out.extend_from_slice(&[kind | contextual | request, clock.len() as u8]);
+    // Only who wrote gets a number: names in a clock may be a client's invention.
     actors.number(version.dot.actor)?;
+    let single = if clock.len() == 1 { SINGLE } else { 0 };
+    out.push(kind | contextual | request | single);
+    if clock.len() > 1 {
+        out.push(clock.len() as u8);
+    }
     for dot in clock {
-        out.extend_from_slice(&actors.known(dot.actor)?.to_le_bytes());
+        put_number(out, u64::from(actors.known(dot.actor)?));
         put_number(out, dot.counter);
     }
-    out.push(place as u8);
-    out.extend_from_slice(&version.stamp.0.to_le_bytes());
+    if clock.len() > 1 {
+        out.push(place as u8);
+    }
+    out.extend_from_slice(&version.stamp.wall_ms().to_le_bytes()[..WALL]);
+    put_number(out, u64::from(version.stamp.count()));
     if version.request != 0 {
         out.extend_from_slice(&version.request.to_le_bytes());
     }
     put_number(out, key.text().len() as u64);
     out.extend_from_slice(key.text().as_bytes());
-    put_number(out, version.content.bytes().len() as u64);
     out.extend_from_slice(version.content.bytes());
     Some(())
 }
 
 /// A record that was found and not yet built.
 pub struct Raw<'a> {
-    /// Its bytes.
-    pub span: &'a [u8],
     body: Body<'a>,
 }
 
@@ -171,7 +187,7 @@ enum Body<'a> {
         clock: Reader<'a>,
         entries: u8,
         place: u8,
-        stamp: u64,
+        stamp: Stamp,
         request: u64,
         key: &'a [u8],
         value: &'a [u8],
@@ -192,7 +208,6 @@ pub fn find(bytes: &[u8], actors: &Actors, key: &Key) -> Option<Siblings> {
 
 impl<'a> Raw<'a> {
     fn read(reader: &mut Reader<'a>) -> Raw<'a> {
-        let whole = reader.bytes;
         let flags = reader.byte();
         let body = if flags & GENERAL != 0 {
             let length = reader.number() as usize;
@@ -202,7 +217,7 @@ impl<'a> Raw<'a> {
         } else {
             Body::usual(reader, flags)
         };
-        Raw { span: &whole[..whole.len() - reader.bytes.len()], body }
+        Raw { body }
     }
 
     /// The key's text. Bytes are enough to compare it, and cost no look at each of them.
@@ -242,7 +257,7 @@ impl<'a> Raw<'a> {
             return record.1;
         };
         let clock = Clock::of_entries((0..entries).map(|_| {
-            let actor = actors.list[usize::from(u16::from_le_bytes(clock.fixed()))];
+            let actor = actors.list[clock.number() as usize];
             Dot { actor, counter: clock.number() }
         }));
         let content = match flags & KIND {
@@ -252,23 +267,26 @@ impl<'a> Raw<'a> {
         };
         let contextual = flags & CONTEXTUAL != 0;
         let dot = clock.entries()[usize::from(place)];
-        let version = Version { dot, stamp: Stamp(stamp), request, contextual, content };
+        let version = Version { dot, stamp, request, contextual, content };
         Siblings { clock, versions: SmallVec::from_iter([version]), ..Siblings::default() }
     }
 }
 
 impl<'a> Body<'a> {
     fn usual(reader: &mut Reader<'a>, flags: u8) -> Body<'a> {
-        let entries = reader.byte();
+        let single = flags & SINGLE != 0;
+        let entries = if single { 1 } else { reader.byte() };
         let clock = Reader { bytes: reader.bytes };
-        for _ in 0..entries {
-            reader.take(2);
+        for _ in 0..2 * usize::from(entries) {
             reader.number();
         }
-        let place = reader.byte();
-        let stamp = u64::from_le_bytes(reader.fixed());
+        let place = if single { 0 } else { reader.byte() };
+        let mut wall = [0; 8];
+        wall[..WALL].copy_from_slice(reader.take(WALL));
+        let stamp = Stamp::new(u64::from_le_bytes(wall), reader.number() as u16);
         let request = if flags & REQUEST != 0 { u64::from_le_bytes(reader.fixed()) } else { 0 };
-        let (key, value) = (reader.bytes(), reader.bytes());
+        let key = reader.bytes();
+        let value = reader.take(reader.bytes.len());
         Body::Usual { flags, clock, entries, place, stamp, request, key, value }
     }
 }

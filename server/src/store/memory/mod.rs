@@ -107,15 +107,20 @@ impl Storage for Memory {
         let at = self.partition_of(key);
         let Memory { partitions, actors, scratch } = self;
         let Partition { entries, measure } = &mut partitions[at];
-        scratch.clear();
-        record::encode(scratch, actors, key, siblings);
         measure.add(Measure::of(key, siblings));
+        let mut twins: Vec<Record> = Vec::new();
         for held in entries.get(key.hash()).into_iter().flat_map(|entry| record::raws(entry)) {
             if held.key() == key.text().as_bytes() {
                 measure.subtract(held.measure());
             } else {
-                scratch.extend_from_slice(held.span);
+                twins.push(held.record(actors));
             }
+        }
+        record::encode(scratch, actors, key, siblings);
+        if !twins.is_empty() {
+            scratch.clear();
+            record::append(scratch, key, siblings);
+            twins.iter().for_each(|(key, siblings)| record::append(scratch, key, siblings));
         }
         entries.insert(key.hash(), Box::from(scratch.as_slice()));
     }
@@ -124,7 +129,8 @@ impl Storage for Memory {
         let (mut found, mut bytes, mut seen) = (Vec::new(), 0, 0);
         let mut last = None;
         for (key, siblings) in self.records(stretch) {
-            if seen >= slice.records_max || bytes >= slice.bytes_max {
+            let full = seen >= slice.records_max || bytes >= slice.bytes_max;
+            if full && seen > 0 {
                 return (found, last);
             }
             seen += 1;
@@ -178,6 +184,33 @@ mod tests {
     use ringkv_common::version::{Actor, Content, Context, Dot, Version};
 
     use super::*;
+
+    #[test]
+    fn keys_of_one_hash_are_kept_apart() {
+        let actor = Actor { id: 7, node: NodeName(1) };
+        let siblings = |counter| {
+            let content = Content::Json(Arc::from(b"1".as_slice()));
+            let dot = Dot { actor, counter };
+            let mut siblings = Siblings::default();
+            siblings.write(None, Version { dot, stamp: Stamp(1), request: 0, contextual: false, content });
+            siblings
+        };
+        // No two texts of one hash are known, so one is put where the other belongs.
+        let (ours, theirs) = (Key::new("ours").unwrap(), Key::new("theirs").unwrap());
+        let mut memory = Memory::new(64);
+        let mut entry = Vec::new();
+        record::encode(&mut entry, &mut memory.actors, &theirs, &siblings(1));
+        let at = memory.partition_of(&ours);
+        memory.partitions[at].entries.insert(ours.hash(), entry.into());
+        for counter in [2, 3] {
+            memory.write(&ours, &siblings(counter));
+            assert_eq!(memory.read(&ours), siblings(counter));
+            let entry = memory.partitions[at].entries.get(ours.hash()).unwrap();
+            let mut held: Vec<Record> = record::raws(entry).map(|raw| raw.record(&memory.actors)).collect();
+            held.sort_by_key(|(key, _)| key.text().to_owned());
+            assert_eq!(held, [(ours.clone(), siblings(counter)), (theirs.clone(), siblings(1))]);
+        }
+    }
 
     #[test]
     fn memory_keeps_the_contract() {
