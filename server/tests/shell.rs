@@ -281,3 +281,33 @@ fn connections_that_fail_or_are_cut_off_are_counted() {
     let reply = node.ask(r#"{"op":"STATUS"}"#);
     assert!(reply.contains(r#""store":"memory""#) && reply.contains(r#""connections_ended":"#), "{reply}");
 }
+
+#[test]
+fn a_node_that_is_told_to_end_answers_first() {
+    let configs = [config(0, Limits::default()), config(1, Limits::default())];
+    let ring = ring(&[&configs[0], &configs[1]]);
+    // The other node never runs: what it owns is forwarded and waited for.
+    let [first, _] = configs;
+    let mut node = start(first);
+    node.handle.ring_absent();
+    node.handle.ring(ring);
+    await_ready(&node);
+    let dealer = node.client(zmq::DEALER);
+    for n in 0..50 {
+        let put = format!(r#"{{"op":"PUT","key":"key-{n}","value":{n},"timeout_ms":30000,"id":{n}}}"#);
+        dealer.send(&put, 0).unwrap();
+    }
+    await_status(&node, "some are forwarded, the others done", |s| {
+        s.tasks > 0 && s.tasks as u64 + s.keys == 50
+    });
+    node.handle.shut_down();
+    let replies: Vec<String> = (0..50)
+        .map(|_| String::from_utf8(dealer.recv_bytes(0).expect("each is answered")).unwrap())
+        .collect();
+    let unknown = replies.iter().filter(|r| r.contains(r#""code":"TIMEOUT""#) && r.contains("indeterminate"));
+    let done = replies.iter().filter(|r| r.contains(r#""status":"OK""#));
+    let (unknown, done) = (unknown.count(), done.count());
+    assert!(unknown > 0 && unknown + done == 50, "{replies:#?}");
+    let end = node.thread.take().unwrap().join();
+    assert!(matches!(end, Ok(Ok(End::ShutDown))), "{end:?}");
+}

@@ -232,6 +232,9 @@ impl Cluster {
         if left > 0 {
             self.history.violations.push(format!("{name} left with {left} records"));
         }
+        for (ask, _) in self.unanswered().into_iter().filter(|(_, node)| *node == name) {
+            self.history.violations.push(format!("{name} left without an answer to request {ask}"));
+        }
         self.end(name);
     }
 

@@ -3,7 +3,7 @@
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::Message;
 use ringkv_common::message::reply::{self, Envelope};
-use ringkv_common::message::{Code, Failure, Frames, KeyOp, Outcome, Receipt, Terms};
+use ringkv_common::message::{Code, Failure, Frames, Outcome, Receipt, Terms};
 use ringkv_common::name::NodeName;
 use smallvec::SmallVec;
 
@@ -53,7 +53,7 @@ impl Node {
     fn tell_end(&mut self, op: Op, mut outcome: Outcome) {
         self.waiting_bytes -= op.bytes;
         if let Outcome::Failed(failure) = &mut outcome
-            && matches!(op.op, KeyOp::Write(_))
+            && op.is_write()
         {
             // Whatever this owner says, the one that was asked before may have done it.
             let of_this_attempt = matches!(failure.code, Code::NotReady | Code::Overloaded | Code::Timeout);

@@ -90,6 +90,11 @@ pub enum Event<'a> {
     RingAbsent,
     /// A ring, from Consul.
     Ring(Arc<Ring>),
+    /// The process is told to end: nothing new is begun, and what is under way is answered within so many milliseconds.
+    Close {
+        /// Milliseconds that it has.
+        within_ms: u64,
+    },
     /// Time passes.
     Tick,
 }

@@ -3,7 +3,7 @@
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::Message;
 use ringkv_common::message::reply::{self, Envelope};
-use ringkv_common::message::{Code, Failure, KeyOp, Terms};
+use ringkv_common::message::{Code, Failure, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::version::Siblings;
 
@@ -47,7 +47,7 @@ impl Node {
         }
     }
 
-    fn end_search(&mut self, token: Token) {
+    pub(super) fn end_search(&mut self, token: Token) {
         let Some(Task::Search(mut search)) = self.tasks.take(token) else { return };
         for node in &search.asked {
             if !search.answers.iter().any(|(answered, _)| answered == node) {
@@ -90,7 +90,7 @@ impl Node {
 
     fn expire_op(&mut self, token: Token) {
         let Some(op) = self.tasks.op(token) else { return };
-        let is_write = matches!(op.op, KeyOp::Write(_));
+        let is_write = op.is_write();
         let ms = op.terms.timeout_ms;
         let text = match &op.stage {
             OpStage::Forwarded { to } => format!("{to}, which owns the key, did not answer within {ms} ms"),

@@ -14,6 +14,10 @@ impl Node {
             Ok(request) => request,
             Err((id, failure)) => return self.refuse(client, id.as_deref(), &failure),
         };
+        if self.membership.closes() && !matches!(request.operation, Operation::Status { .. }) {
+            let text = format!("{} is about to end, ask another node", self.id.name);
+            return self.refuse(client, request.id.as_deref(), &Failure::new(Code::NotReady, text));
+        }
         if self.tasks.full() || self.waiting_bytes > WAITING_BYTES_MAX {
             let text = format!(
                 "{} requests with {} bytes wait at {}: {TASKS_MAX} and {WAITING_BYTES_MAX} are allowed, try again later",

@@ -22,6 +22,8 @@ use super::task::{Greeting, Op, OpStage, Task};
 
 /// How long a removed node goes on forwarding, in milliseconds.
 const FORWARD_AFTER_REMOVAL_MS: u64 = 5_000;
+/// How long it then has to answer what is under way, in milliseconds.
+const LAST_ANSWERS_MS: u64 = 2_000;
 /// Newcomers' addresses kept at most.
 const STRANGERS_MAX: usize = 16;
 /// How often a peer is sent the same ring at most, in milliseconds.
@@ -44,6 +46,8 @@ pub struct Membership {
     rings_sent: BTreeMap<NodeName, (u64, u64)>,
     /// When a removed node may leave.
     leave_at_us: Option<u64>,
+    /// When all that is under way has to be answered, since the node ends then.
+    pub(super) close_at_us: Option<u64>,
     left: bool,
     strangers: BTreeSet<NodeName>,
     pub(super) listings: usize,
@@ -58,7 +62,8 @@ impl Membership {
     }
 
     pub(super) fn wake_at(&self) -> Option<u64> {
-        self.leave_at_us.filter(|_| !self.left)
+        let leave = self.leave_at_us.filter(|_| !self.left);
+        leave.into_iter().chain(self.close_at_us).min()
     }
 
     pub(super) fn is_lost(&self, partition: u32) -> bool {
@@ -118,8 +123,8 @@ impl Node {
         self.me = ring.index_of(self.id.name);
         if was_in && self.me.is_none() {
             self.membership.leave_at_us = Some(self.now.after_ms(FORWARD_AFTER_REMOVAL_MS));
-        } else if self.me.is_some() {
-            self.membership.leave_at_us = None;
+        } else if self.me.is_some() && self.membership.leave_at_us.take().is_some() {
+            self.membership.close_at_us = None;
         }
         self.ring = Some(ring.clone());
         self.out.push(Effect::Adopted(ring.clone()));
@@ -342,11 +347,17 @@ impl Node {
 
     pub(super) fn tick_membership(&mut self) {
         let due = self.membership.leave_at_us.is_some_and(|at| at <= self.now.mono_us);
-        if due && !self.membership.left && self.transfers.surrendering() == 0 && self.keys.len() == 0 {
-            self.membership.left = true;
-            self.out.push(Effect::Leave);
-        } else if due && !self.membership.left {
-            self.membership.leave_at_us = Some(self.now.after_ms(50));
+        if !due || self.membership.left {
+            return;
         }
+        if self.transfers.surrendering() == 0 && self.keys.len() == 0 {
+            // Whoever still asks it is told so from now on, and whoever waits for it is answered.
+            self.close(LAST_ANSWERS_MS);
+            if !self.owes() {
+                self.membership.left = true;
+                return self.out.push(Effect::Leave);
+            }
+        }
+        self.membership.leave_at_us = Some(self.now.after_ms(50));
     }
 }

@@ -13,6 +13,7 @@
 
 mod answer;
 mod author;
+mod close;
 mod coordinate;
 mod effect;
 mod fanout;
@@ -139,6 +140,7 @@ impl Node {
             Event::Measured { token, measures, gauges } => self.on_measured(token, &measures, &gauges),
             Event::RingAbsent => self.membership.saw_no_ring(),
             Event::Ring(ring) => self.on_ring(ring),
+            Event::Close { within_ms } => self.close(within_ms),
             Event::Tick => self.on_tick(),
         }
         std::mem::swap(&mut self.out, effects);
@@ -168,6 +170,7 @@ impl Node {
 
     fn on_tick(&mut self) {
         self.expire_tasks();
+        self.tick_close();
         self.tick_membership();
         self.tick_transfers();
     }

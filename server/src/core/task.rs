@@ -67,6 +67,13 @@ pub struct Op {
     pub attempts: Attempts,
 }
 
+impl Op {
+    /// Whether it writes.
+    pub fn is_write(&self) -> bool {
+        matches!(self.op, KeyOp::Write(_))
+    }
+}
+
 /// What was tried to have another node hear.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Attempts {
@@ -319,6 +326,19 @@ impl Tasks {
             }
         }
         None
+    }
+
+    /// The tasks whose end somebody waits for.
+    pub fn owed(&self) -> impl Iterator<Item = Token> {
+        let owed = self.places.iter().filter(|(_, placed)| match &placed.task {
+            Task::Op(op) => !matches!(op.origin, Origin::Nobody),
+            Task::Gather(_) | Task::Search(_) | Task::Greeting(_) | Task::Listing(_) | Task::Status(_) => {
+                true
+            }
+            Task::GivenUp(_) | Task::Join(_) | Task::Give(_) | Task::InspectKey(_) | Task::Pull(_) => false,
+            Task::Handover(_) => false,
+        });
+        owed.map(|(place, placed)| placed.serial << PLACE_BITS | place as u64)
     }
 
     /// All tokens, in no order that matters.

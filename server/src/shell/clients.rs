@@ -142,6 +142,11 @@ impl Clients {
         self.held = held;
     }
 
+    /// Has what was sent reach the clients though the socket is closed presently.
+    pub fn linger(&self) -> Result<(), ShellError> {
+        Ok(self.socket.set_linger(sockets::LINGER_MS)?)
+    }
+
     /// Replies that nobody took, and the bytes of large ones that wait to be read.
     pub fn unread(&self) -> (u64, usize) {
         (self.unread, self.unread_bytes.load(Ordering::Relaxed))

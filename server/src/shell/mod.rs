@@ -35,6 +35,8 @@ const BATCH: usize = 256;
 const EFFECTS: usize = 32;
 /// Commands that may wait; they come from a handful of threads.
 const COMMANDS_MAX: usize = 1024;
+/// How long a node that is told to end may take to answer what is under way, in milliseconds.
+const LAST_ANSWERS_MS: u64 = 1_000;
 /// How long the loop sleeps at most.
 const SLEEP_MAX: Duration = Duration::from_millis(1000);
 /// How long it sleeps at most while messages wait for a peer's connection.
@@ -150,6 +152,8 @@ pub struct Shell {
     /// Scans that wait for a quiet moment.
     scans: VecDeque<Effect>,
     started: Instant,
+    /// Told to end, and answering what is under way.
+    ending: bool,
     end: Option<End>,
 }
 
@@ -187,6 +191,7 @@ impl Shell {
             following: Vec::new(),
             scans: VecDeque::new(),
             started: Instant::now(),
+            ending: false,
             end: None,
         })
     }
@@ -209,8 +214,13 @@ impl Shell {
             if self.node.wake_at().is_some_and(|at| at <= now.mono_us) {
                 self.step(now, Event::Tick);
             }
+            if self.ending && !self.node.owes() {
+                self.end.get_or_insert(End::ShutDown);
+            }
             self.clients.flush();
             if let Some(end) = self.end {
+                self.clients.linger()?;
+                self.peers.linger()?;
                 return Ok(end);
             }
             if !busy {
@@ -237,7 +247,10 @@ impl Shell {
                     let status = self.node.status(&self.store.measures(), &self.gauges(), false);
                     drop(to.try_send(status));
                 }
-                Command::ShutDown => self.end = Some(End::ShutDown),
+                Command::ShutDown => {
+                    self.ending = true;
+                    self.step(now, Event::Close { within_ms: LAST_ANSWERS_MS });
+                }
             }
         }
         busy

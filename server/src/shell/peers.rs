@@ -130,6 +130,11 @@ impl Peers {
         None
     }
 
+    /// Has what was sent reach the peers though the sockets are closed presently.
+    pub fn linger(&self) -> Result<(), ShellError> {
+        self.peers.values().try_for_each(|peer| Ok(peer.socket.set_linger(sockets::LINGER_MS)?))
+    }
+
     /// Whether messages wait to be sent.
     pub fn waiting(&self) -> bool {
         self.peers.values().any(|p| !p.waiting.is_empty())

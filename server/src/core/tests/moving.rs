@@ -95,6 +95,25 @@ fn what_a_new_owner_has_not_acknowledged_is_shown_to_nobody() {
 }
 
 #[test]
+fn a_removed_node_leaves_when_it_has_answered() {
+    let ring = founding(2);
+    let mut leaving = Bench::founded(0, &ring);
+    phases(removing(&ring, 0)).iter().for_each(|ring| leaving.adopt(ring));
+    let key = key_of(&ring, 1);
+    leaving.pass_ms(4_900);
+    let body = format!(r#"{{"op":"PUT","key":"{}","value":1,"timeout_ms":30000}}"#, key.text());
+    let write = leaving.ask(&body);
+    leaving.pass_ms(1_000);
+    assert_eq!((leaving.reply(write), leaving.left), (None, false), "it was asked before it was to leave");
+    let late = leaving.asked(&get(&key));
+    assert_eq!(code(&late), "NOT_READY", "nothing new is begun");
+    leaving.pass_ms(2_000);
+    let reply = leaving.reply(write).unwrap();
+    assert_eq!((code(&reply), &reply["indeterminate"]), ("TIMEOUT", &Value::Bool(true)));
+    assert!(leaving.left);
+}
+
+#[test]
 fn a_silent_owner_is_told_again_once_in_a_while() {
     let [_, both, ..] = phases(adding(&founding(1), 1));
     let key = moving_key(&both, 0, 1);
