@@ -4,6 +4,7 @@
 //! that requests to a node that died go elsewhere at once and not after their time is out.
 
 use std::collections::VecDeque;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -80,8 +81,8 @@ impl Link {
         set("MAXMSGSIZE", dealer.set_maxmsgsize(MESSAGE_BYTES_MAX))?;
         set("SNDHWM", dealer.set_sndhwm(queue_max))?;
         set("RCVHWM", dealer.set_rcvhwm(queue_max))?;
-        // Only where it is needed: with it "localhost" may mean ::1, where no node listens.
-        set("IPV6", dealer.set_ipv6(address.starts_with('[')))?;
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        set("IPV6", dealer.set_ipv6(only_ipv6(host)))?;
 
         let endpoint = format!("inproc://monitor-{}", MONITORS.fetch_add(1, Ordering::Relaxed));
         let events = [
@@ -164,5 +165,30 @@ impl Link {
     /// Lets libzmq attend to the connection, after which a message may be sent that was refused a moment ago.
     pub fn attend(&self) -> bool {
         self.socket.get_events().is_ok_and(|events| events.contains(zmq::POLLOUT))
+    }
+}
+
+/// Whether a host is reached by IPv6 alone: by its address, or because its name has no other. libzmq has to be told, and
+/// not without need: it takes a name's IPv6 address first then, and "localhost" may be ::1, where no node listens.
+/// A name is looked up here once; libzmq does so at each attempt to connect.
+pub(crate) fn only_ipv6(host: &str) -> bool {
+    if host.contains(':') {
+        return true;
+    }
+    let Ok(all) = (host, 0).to_socket_addrs() else { return false };
+    let all: Vec<SocketAddr> = all.collect();
+    !all.is_empty() && all.iter().all(SocketAddr::is_ipv6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_is_asked_for_where_nothing_else_leads_there() {
+        assert!(only_ipv6("::1") && only_ipv6("fe80::1%lo"));
+        for host in ["127.0.0.1", "localhost", "no such host"] {
+            assert!(!only_ipv6(host), "{host}");
+        }
     }
 }

@@ -31,6 +31,15 @@ pub fn is_host(text: &str) -> bool {
     (1..=HOST_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
+/// A host with a port, as sockets take it: an IPv6 address stands in brackets.
+pub fn host_with_port(host: &str, port: u16) -> String {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
 /// The three ports of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
@@ -116,6 +125,15 @@ mod tests {
     fn names_are_read_back_as_written() {
         for n in [0u16, 4, 99, 100, 65_535] {
             assert_eq!(NodeName(n).to_string().parse(), Ok(NodeName(n)));
+        }
+    }
+
+    #[test]
+    fn an_ipv6_address_stands_in_brackets_before_a_port() {
+        for (host, wanted) in
+            [("::1", "[::1]:2000"), ("[::1]", "[::1]:2000"), ("127.0.0.1", "127.0.0.1:2000"), ("h", "h:2000")]
+        {
+            assert_eq!(host_with_port(host, 2000), wanted);
         }
     }
 

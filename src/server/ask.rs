@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ringkv_common::message::request::consent_json;
-use ringkv_common::name::{NodeName, is_host};
+use ringkv_common::name::{NodeName, host_with_port, is_host};
 use ringkv_common::ring::Ring;
 use ringkv_common::ring::orchestrator::{Event, Question, Report};
 use ringkv_server::core::Status;
+use ringkv_server::shell::only_ipv6;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -245,17 +246,13 @@ fn connect(context: &zmq::Context, (host, port): &Address) -> zmq::Result<zmq::S
     let socket = context.socket(zmq::DEALER)?;
     socket.set_linger(0)?;
     socket.set_immediate(true)?;
-    socket.set_ipv6(host.contains(':'))?;
+    socket.set_ipv6(only_ipv6(host))?;
     socket.set_handshake_ivl(3_000)?;
     socket.set_heartbeat_ivl(1_000)?;
     socket.set_heartbeat_timeout(3_000)?;
     socket.set_heartbeat_ttl(3_000)?;
     socket.set_maxmsgsize(REPLY_BYTES_MAX)?;
-    socket.connect(&if host.contains(':') {
-        format!("tcp://[{host}]:{port}")
-    } else {
-        format!("tcp://{host}:{port}")
-    })?;
+    socket.connect(&format!("tcp://{}", host_with_port(host, *port)))?;
     Ok(socket)
 }
 

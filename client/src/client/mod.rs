@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringkv_common::message::TIMEOUT_MS_DEFAULT;
-use ringkv_common::name::NodeName;
+use ringkv_common::name::{NodeName, host_with_port};
 use ringkv_common::ring::{Node, Ring};
 
 pub use self::calls::Records;
@@ -301,16 +301,7 @@ impl Client {
 
 /// `host:port` of a node, as ZeroMQ takes it.
 pub(crate) fn address(node: &Node) -> String {
-    host_and_port(&node.host, node.ports.client)
-}
-
-/// `host:port`, a bare IPv6 address in brackets.
-pub(crate) fn host_and_port(host: &str, port: u16) -> String {
-    if host.contains(':') && !host.starts_with('[') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
+    host_with_port(&node.host, node.ports.client)
 }
 
 /// An address with its port: where none is given, 2000, which is node-0's.
@@ -318,7 +309,7 @@ pub fn with_port(address: &str) -> String {
     const DEFAULT: u16 = 2000;
     let bare_v6 = address.matches(':').count() > 1 && !address.contains(']');
     if bare_v6 || !address.contains(':') || address.ends_with(']') {
-        return host_and_port(address, DEFAULT);
+        return host_with_port(address, DEFAULT);
     }
     address.to_owned()
 }

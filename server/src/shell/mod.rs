@@ -25,6 +25,7 @@ use thiserror::Error;
 use self::clients::Clients;
 use self::monitor::Monitor;
 use self::peers::Peers;
+pub use self::sockets::only_ipv6;
 use self::wake::{Sleeper, Waker};
 use crate::core::{Effect, Event, Gauges, Identity, Node, Status};
 use crate::store::{Memory, Storage};
@@ -292,8 +293,8 @@ impl Shell {
                 let (records, next) = self.store.scan(&stretch, &known, slice);
                 self.step(now, Event::Scanned { token, records, next });
             }
-            Effect::Digest { token, stretch, records_max } => {
-                let (digests, next) = self.store.digests(&stretch, records_max);
+            Effect::Digest { token, stretch, slice } => {
+                let (digests, next) = self.store.digests(&stretch, slice);
                 self.step(now, Event::Digested { token, digests, next });
             }
             other => unreachable!("{other:?} is no scan"),

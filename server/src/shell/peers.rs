@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ringkv_common::message::Limits;
 use ringkv_common::message::peer::{Frame, Message};
-use ringkv_common::name::NodeName;
+use ringkv_common::name::{NodeName, host_with_port};
 use ringkv_common::ring::{ClusterId, Ring};
 use ringkv_common::time::Now;
 
@@ -185,11 +185,11 @@ impl Peers {
     }
 
     fn connect(&mut self, name: NodeName, host: &str, port: u16, in_ring: bool) {
-        let endpoint = format!("tcp://{}:{port}", sockets::bracketed(host));
+        let endpoint = format!("tcp://{}", host_with_port(host, port));
         if self.peers.get(&name).is_some_and(|p| p.endpoint == endpoint) {
             return;
         }
-        match self.open(&endpoint) {
+        match self.open(host, &endpoint) {
             Ok(socket) => {
                 let account = Account::new(&Arc::default());
                 let waiting = VecDeque::new();
@@ -200,17 +200,17 @@ impl Peers {
         }
     }
 
-    fn open(&self, endpoint: &str) -> Result<zmq::Socket, ShellError> {
+    fn open(&self, host: &str, endpoint: &str) -> Result<zmq::Socket, ShellError> {
         let socket = sockets::open(&self.context, zmq::DEALER, &self.limits)?;
         // Without a connection nothing is queued: what libzmq would lose at a reconnect stays here.
         socket.set_immediate(true)?;
         socket.set_reconnect_ivl(RECONNECT_MS)?;
         socket.set_reconnect_ivl_max(RECONNECT_MS_MAX)?;
-        socket.set_ipv6(endpoint.contains('['))?;
         // The binding panics at a NUL.
         if endpoint.contains('\0') {
             return Err(zmq::Error::EINVAL.into());
         }
+        socket.set_ipv6(sockets::only_ipv6(host))?;
         socket.connect(endpoint)?;
         Ok(socket)
     }

@@ -1,6 +1,9 @@
 //! Options that every socket has.
 
+use std::net::{SocketAddr, ToSocketAddrs as _};
+
 use ringkv_common::message::Limits;
+use ringkv_common::name::host_with_port;
 
 use super::ShellError;
 
@@ -48,12 +51,32 @@ pub fn cut_off_after(socket: &mut zmq::Socket, ms: i32) -> Result<(), ShellError
 
 /// Listens.
 pub fn bind(socket: &zmq::Socket, address: &str, port: u16) -> Result<(), ShellError> {
-    let endpoint = format!("tcp://{}:{port}", bracketed(address));
-    socket.set_ipv6(address.contains(':'))?;
+    let endpoint = format!("tcp://{}", host_with_port(address, port));
+    socket.set_ipv6(only_ipv6(address))?;
     socket.bind(&endpoint).map_err(|source| ShellError::Bind { endpoint, source })
 }
 
-/// An IPv6 address stands in brackets before a port.
-pub fn bracketed(host: &str) -> String {
-    if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
+/// Whether a host is reached by IPv6 alone: by its address, or because its name has no other. libzmq has to be told, and
+/// not without need: it takes a name's IPv6 address first then, and "localhost" may be ::1, where no node listens.
+/// A name is looked up here once; libzmq does so at each attempt to connect.
+pub fn only_ipv6(host: &str) -> bool {
+    if host.contains(':') {
+        return true;
+    }
+    let Ok(all) = (host, 0).to_socket_addrs() else { return false };
+    let all: Vec<SocketAddr> = all.collect();
+    !all.is_empty() && all.iter().all(SocketAddr::is_ipv6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_is_asked_for_where_nothing_else_leads_there() {
+        assert!(only_ipv6("::1") && only_ipv6("fe80::1%lo"));
+        for host in ["127.0.0.1", "localhost", "no such host"] {
+            assert!(!only_ipv6(host), "{host}");
+        }
+    }
 }
