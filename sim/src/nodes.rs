@@ -163,8 +163,8 @@ impl Cluster {
             Effect::Scan { token, stretch, known, slice } => {
                 return self.store(name, Work::Scan(token, stretch, known, slice));
             }
-            Effect::Digest { token, stretch, records_max } => {
-                return self.store(name, Work::Digest(token, stretch, records_max));
+            Effect::Digest { token, stretch, slice } => {
+                return self.store(name, Work::Digest(token, stretch, slice));
             }
             Effect::Measure { token } => return self.store(name, Work::Measure(token)),
             Effect::Drop { token, partition } => return self.store(name, Work::Drop(token, partition)),

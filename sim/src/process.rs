@@ -27,7 +27,7 @@ pub enum Work {
     /// Read records.
     Scan(Token, Stretch, Vec<(u64, u64)>, Slice),
     /// Compute digests.
-    Digest(Token, Stretch, usize),
+    Digest(Token, Stretch, Slice),
     /// Count.
     Measure(Token),
 }
@@ -109,8 +109,8 @@ impl Process {
                 let (records, next) = self.store.scan(&stretch, &known, slice);
                 Event::Scanned { token, records, next }
             }
-            Work::Digest(token, stretch, records_max) => {
-                let (digests, next) = self.store.digests(&stretch, records_max);
+            Work::Digest(token, stretch, slice) => {
+                let (digests, next) = self.store.digests(&stretch, slice);
                 Event::Digested { token, digests, next }
             }
             Work::Measure(token) => {

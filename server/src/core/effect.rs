@@ -150,7 +150,7 @@ pub enum Effect {
         /// Which.
         stretch: Stretch,
         /// How many.
-        records_max: usize,
+        slice: Slice,
     },
     /// Count what the store holds.
     Measure {

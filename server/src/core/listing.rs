@@ -11,10 +11,10 @@ use ringkv_common::ring::Ring;
 use super::effect::{Client, Effect, Token};
 use super::task::Task;
 use super::{FETCH_AGAIN_MS, Node};
-use crate::store::Slice;
+use crate::store::{LOOKED_BYTES_MAX, Slice};
 
 /// One slice of a listing.
-const SLICE: Slice = Slice { bytes_max: 256 << 10, records_max: 2048 };
+const SLICE: Slice = Slice { bytes_max: 256 << 10, records_max: 2048, looked_bytes_max: LOOKED_BYTES_MAX };
 /// Listings at most at one time: each may gather a whole message.
 const LISTINGS_MAX: usize = 16;
 

@@ -13,7 +13,7 @@ use super::keys::Turn;
 use super::requests::Requests;
 use super::task::{Attempts, Give, InspectKey, Join, JoinThen, Op, OpStage, Origin, Task};
 use super::{Node, WAITING_BYTES_MAX};
-use crate::store::{Measure, Slice};
+use crate::store::{LOOKED_BYTES_MAX, Measure, Slice};
 
 /// Records that a giver looks at for one answer: well below a millisecond's worth.
 const GIVE_RECORDS_MAX: usize = 2048;
@@ -227,7 +227,11 @@ impl Node {
             give.requests = self.requests.of_partition(stretch.partition, ring.partitions);
         }
         let token = self.tasks.add(Task::Give(give));
-        let slice = Slice { bytes_max: bytes_max as usize, records_max: GIVE_RECORDS_MAX };
+        let slice = Slice {
+            bytes_max: bytes_max as usize,
+            records_max: GIVE_RECORDS_MAX,
+            looked_bytes_max: LOOKED_BYTES_MAX,
+        };
         self.out.push(Effect::Scan { token, stretch, known, slice });
     }
 

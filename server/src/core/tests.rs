@@ -203,8 +203,8 @@ impl Bench {
                 let (records, next) = self.store.scan(&stretch, &known, slice);
                 Event::Scanned { token, records, next }
             }
-            Effect::Digest { token, stretch, records_max } => {
-                let (digests, next) = self.store.digests(&stretch, records_max);
+            Effect::Digest { token, stretch, slice } => {
+                let (digests, next) = self.store.digests(&stretch, slice);
                 Event::Digested { token, digests, next }
             }
             Effect::Measure { token } => {

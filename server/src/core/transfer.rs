@@ -30,6 +30,7 @@ use super::effect::{Effect, Token};
 use super::requests::Done;
 use super::task::{JoinThen, Task};
 use super::{FETCH_AGAIN_MS, Node};
+use crate::store::{LOOKED_BYTES_MAX, Slice};
 
 /// Partitions pulled at one time.
 const PULLS_MAX: usize = 4;
@@ -190,7 +191,8 @@ impl Node {
             return self.fetch(token);
         }
         let stretch = Stretch { partition: pull.partition, after: pull.after.clone(), until: None };
-        self.out.push(Effect::Digest { token, stretch, records_max: DIGESTS_MAX });
+        let slice = Slice { bytes_max: 0, records_max: DIGESTS_MAX, looked_bytes_max: LOOKED_BYTES_MAX };
+        self.out.push(Effect::Digest { token, stretch, slice });
     }
 
     pub(super) fn on_digested(&mut self, token: Token, digests: Vec<(u64, u64)>, next: Option<Key>) {

@@ -78,10 +78,14 @@ fn write(siblings: &mut Siblings, random: &mut Random, n: u64) {
 
 fn scan<S: Storage>(engine: &S, twin: &BTreeMap<Key, Siblings>, partition: u32, random: &mut Random) {
     let expected: Vec<Record> = of_partition(twin, partition);
-    let slice = Slice { bytes_max: random.below(400) as usize, records_max: random.below(6) as usize + 1 };
+    let slice = Slice {
+        bytes_max: random.below(400) as usize,
+        records_max: random.below(6) as usize + 1,
+        looked_bytes_max: random.below(800) as usize,
+    };
     let all = through(partition, |stretch| engine.scan(stretch, &[], slice));
     assert_eq!(all, expected, "a scan in slices shows each record once");
-    let digests = through(partition, |stretch| engine.digests(stretch, slice.records_max));
+    let digests = through(partition, |stretch| engine.digests(stretch, slice));
     let right: Vec<(u64, u64)> = expected.iter().map(|(k, s)| (k.hash(), s.digest())).collect();
     assert_eq!(digests, right);
     let known: Vec<(u64, u64)> = digests.into_iter().filter(|_| random.below(2) == 0).collect();
@@ -123,7 +127,7 @@ fn compare<S: Storage>(engine: &S, twin: &BTreeMap<Key, Siblings>) {
     }
     assert_eq!(engine.measures(), expected.into_iter().collect::<Vec<_>>());
     for partition in 0..PARTITIONS {
-        let slice = Slice { bytes_max: usize::MAX, records_max: usize::MAX };
+        let slice = Slice { bytes_max: usize::MAX, records_max: usize::MAX, looked_bytes_max: usize::MAX };
         let stretch = Stretch { partition, after: None, until: None };
         assert_eq!(engine.scan(&stretch, &[], slice), (of_partition(twin, partition), None));
     }

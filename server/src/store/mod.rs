@@ -48,11 +48,16 @@ impl Measure {
 /// How much a scan may return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// Bytes of keys and values; one record is always returned.
+    /// Bytes of keys and values returned; one record is always returned.
     pub bytes_max: usize,
-    /// Records looked at, returned or not.
+    /// Records looked at, returned or not; one is always looked at.
     pub records_max: usize,
+    /// Their bytes.
+    pub looked_bytes_max: usize,
 }
+
+/// What a scan or a digest may look at before others have their turn: some 4 MiB are copied in a millisecond.
+pub const LOOKED_BYTES_MAX: usize = 4 << 20;
 
 /// An engine. It knows partitions but not who owns them; what it is given it keeps as it is.
 pub trait Storage {
@@ -72,8 +77,9 @@ pub trait Storage {
     /// Returns where to go on, `None` at the stretch's end.
     fn scan(&self, stretch: &Stretch, known: &[(u64, u64)], slice: Slice) -> (Vec<Record>, Option<Key>);
 
-    /// (hash, digest) of the stretch's records, sorted by hash, and the last key looked at, `None` at its end.
-    fn digests(&self, stretch: &Stretch, records_max: usize) -> (Vec<(u64, u64)>, Option<Key>);
+    /// (hash, digest) of the stretch's records, sorted by hash, and the last key looked at, `None` at its end. Nothing of
+    /// a record is returned, so `bytes_max` does not count.
+    fn digests(&self, stretch: &Stretch, slice: Slice) -> (Vec<(u64, u64)>, Option<Key>);
 
     /// Forgets a whole partition.
     fn drop_partition(&mut self, partition: u32);

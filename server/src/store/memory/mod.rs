@@ -126,26 +126,31 @@ impl Storage for Memory {
     }
 
     fn scan(&self, stretch: &Stretch, known: &[(u64, u64)], slice: Slice) -> (Vec<Record>, Option<Key>) {
-        let (mut found, mut bytes, mut seen) = (Vec::new(), 0, 0);
+        let (mut found, mut bytes, mut seen, mut looked_bytes) = (Vec::new(), 0, 0, 0);
         let mut last = None;
         for (key, siblings) in self.records(stretch) {
-            let full = seen >= slice.records_max || bytes >= slice.bytes_max;
+            let full = seen >= slice.records_max
+                || bytes >= slice.bytes_max
+                || looked_bytes >= slice.looked_bytes_max;
             if full && seen > 0 {
                 return (found, last);
             }
             seen += 1;
             last = Some(key.clone());
+            let record_bytes = Measure::of(&key, &siblings).bytes as usize;
+            looked_bytes += record_bytes;
             let digest = known.binary_search_by_key(&key.hash(), |(hash, _)| *hash).map(|at| known[at].1);
             if digest != Ok(siblings.digest()) {
-                bytes += Measure::of(&key, &siblings).bytes as usize;
+                bytes += record_bytes;
                 found.push((key, siblings));
             }
         }
         (found, None)
     }
 
-    fn digests(&self, stretch: &Stretch, records_max: usize) -> (Vec<(u64, u64)>, Option<Key>) {
+    fn digests(&self, stretch: &Stretch, slice: Slice) -> (Vec<(u64, u64)>, Option<Key>) {
         let mut digests: Vec<(u64, u64)> = Vec::new();
+        let mut looked_bytes = 0;
         let mut last = None;
         for (key, siblings) in self.records(stretch) {
             // Two keys of one hash get no digest, so that both are always sent.
@@ -155,9 +160,11 @@ impl Storage for Memory {
                 last = Some(key);
                 continue;
             }
-            if digests.len() >= records_max {
+            let full = digests.len() >= slice.records_max || looked_bytes >= slice.looked_bytes_max;
+            if full && !digests.is_empty() {
                 return (digests, last);
             }
+            looked_bytes += Measure::of(&key, &siblings).bytes as usize;
             digests.push((key.hash(), siblings.digest()));
             last = Some(key);
         }
@@ -215,6 +222,32 @@ mod tests {
     #[test]
     fn memory_keeps_the_contract() {
         super::super::contract::check(Memory::new);
+    }
+
+    #[test]
+    fn a_slice_ends_with_the_bytes_looked_at_though_nothing_is_returned() {
+        let mut memory = Memory::new(64);
+        let mut known = Vec::new();
+        let mut keys = (0..).map(|n| Key::new(&format!("k{n}")).unwrap()).filter(|k| k.partition(64) == 5);
+        for n in 1..=8u64 {
+            let (key, mut siblings) = (keys.next().unwrap(), Siblings::default());
+            let version = Version {
+                dot: Dot { actor: Actor { id: 7, node: NodeName(1) }, counter: n },
+                stamp: Stamp(n),
+                request: 0,
+                contextual: false,
+                content: Content::Binary(Arc::from(vec![0; 1000])),
+            };
+            siblings.write(None, version);
+            memory.write(&key, &siblings);
+            known.push((key.hash(), siblings.digest()));
+        }
+        known.sort_unstable();
+        let stretch = Stretch { partition: 5, after: None, until: None };
+        let slice = Slice { bytes_max: usize::MAX, records_max: 2048, looked_bytes_max: 3000 };
+        let (records, next) = memory.scan(&stretch, &known, slice);
+        assert_eq!((records.len(), next.map(|key| key.hash())), (0, Some(known[2].0)));
+        assert_eq!(memory.digests(&stretch, slice).0, known[..3]);
     }
 
     #[test]
