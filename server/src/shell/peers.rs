@@ -41,6 +41,8 @@ struct Peer {
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     in_ring: bool,
+    /// When it was last connected, in the order of connections.
+    turn: u64,
 }
 
 impl Peer {
@@ -64,6 +66,10 @@ pub struct Peers {
     name: NodeName,
     socket: zmq::Socket,
     peers: BTreeMap<NodeName, Peer>,
+    /// Connections made.
+    turns: u64,
+    /// What waited for strangers that were forgotten.
+    forgotten: Vec<(NodeName, Message)>,
     /// Frames that could not be read.
     pub malformed: u64,
 }
@@ -74,7 +80,16 @@ impl Peers {
         let monitor = Monitor::of(&context, &socket, "peer")?;
         sockets::bind(&socket, &config.bind, config.ports.peer)?;
         let (limits, name) = (config.limits, config.name);
-        let peers = Peers { context, limits, name, socket, peers: BTreeMap::new(), malformed: 0 };
+        let peers = Peers {
+            context,
+            limits,
+            name,
+            socket,
+            peers: BTreeMap::new(),
+            turns: 0,
+            forgotten: Vec::new(),
+            malformed: 0,
+        };
         Ok((peers, monitor))
     }
 
@@ -142,7 +157,7 @@ impl Peers {
 
     /// Sends what waits, and returns what has waited too long.
     pub fn flush(&mut self, now: Now) -> Vec<(NodeName, Message)> {
-        let mut unsent = Vec::new();
+        let mut unsent = std::mem::take(&mut self.forgotten);
         for (name, peer) in self.peers.iter_mut().filter(|(_, p)| !p.waiting.is_empty()) {
             while let Some(mut first) = peer.waiting.pop_front() {
                 let bytes = first.bytes.len();
@@ -191,9 +206,12 @@ impl Peers {
         }
         match self.open(host, &endpoint) {
             Ok(socket) => {
-                let account = Account::new(&Arc::default());
-                let waiting = VecDeque::new();
-                let peer = Peer { endpoint, socket, account, waiting, waiting_bytes: 0, in_ring };
+                self.turns += 1;
+                // What waited for the node at its former address it is told at this one.
+                let former = self.peers.remove(&name).map(|p| (p.waiting, p.waiting_bytes));
+                let (waiting, waiting_bytes) = former.unwrap_or_default();
+                let (account, turn) = (Account::new(&Arc::default()), self.turns);
+                let peer = Peer { endpoint, socket, account, waiting, waiting_bytes, in_ring, turn };
                 self.peers.insert(name, peer);
             }
             Err(error) => tracing::warn!(%name, endpoint, "cannot connect: {error}"),
@@ -216,10 +234,66 @@ impl Peers {
     }
 
     fn forget_strangers(&mut self) {
-        let strangers: Vec<NodeName> =
-            self.peers.iter().filter(|(_, p)| !p.in_ring).map(|(n, _)| *n).collect();
-        for name in strangers.iter().take(strangers.len().saturating_sub(STRANGERS_MAX)) {
-            self.peers.remove(name);
+        let strangers = self.peers.iter().filter(|(_, p)| !p.in_ring);
+        let mut strangers: Vec<(u64, NodeName)> = strangers.map(|(name, p)| (p.turn, *name)).collect();
+        strangers.sort_unstable();
+        // Those that were connected first: whoever speaks now is here to stay for a moment.
+        for (_, name) in strangers.iter().take(strangers.len().saturating_sub(STRANGERS_MAX)) {
+            let waiting = self.peers.remove(name).map(|p| p.waiting).unwrap_or_default();
+            self.forgotten.extend(waiting.into_iter().map(|w| (*name, w.message)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use ringkv_common::name::Ports;
+
+    use super::*;
+
+    fn peers() -> Peers {
+        let config = Config {
+            name: NodeName(99),
+            host: "127.0.0.1".into(),
+            bind: "127.0.0.1".into(),
+            ports: Ports { client: 0, peer: 0, http: 0 },
+            limits: Limits::default(),
+            cluster: "ringkv".into(),
+            consul: "http://127.0.0.1:8500".into(),
+        };
+        Peers::bind(zmq::Context::new(), &config).unwrap().0
+    }
+
+    #[test]
+    fn the_stranger_that_came_first_is_forgotten_first_and_what_waited_for_it_comes_back() {
+        let mut peers = peers();
+        // Nobody listens at port 9: what is said waits. The first has the highest name.
+        for n in (0..=STRANGERS_MAX as u16).rev() {
+            peers.connect_stranger(NodeName(n), "127.0.0.1", 9);
+            assert_eq!(peers.send(Now::default(), NodeName(n), ClusterId(1), Message::Welcome), None);
+        }
+        assert!(!peers.peers.contains_key(&NodeName(STRANGERS_MAX as u16)));
+        assert!(peers.peers.contains_key(&NodeName(0)));
+        let unsent = peers.flush(Now::default());
+        assert_eq!(unsent, [(NodeName(STRANGERS_MAX as u16), Message::Welcome)]);
+    }
+
+    #[test]
+    fn what_waits_for_a_node_waits_for_it_at_its_new_address_too() {
+        let mut peers = peers();
+        peers.connect_stranger(NodeName(1), "127.0.0.1", 9);
+        assert_eq!(peers.send(Now::default(), NodeName(1), ClusterId(1), Message::Welcome), None);
+        let listener = zmq::Context::new().socket(zmq::ROUTER).unwrap();
+        listener.set_rcvtimeo(5_000).unwrap();
+        listener.bind("tcp://127.0.0.1:*").unwrap();
+        let endpoint = listener.get_last_endpoint().unwrap().unwrap();
+        let port = endpoint.rsplit(':').next().unwrap().parse().unwrap();
+        peers.connect_stranger(NodeName(1), "127.0.0.1", port);
+        while peers.waiting() {
+            assert!(peers.flush(Now::default()).is_empty());
+        }
+        let frames = listener.recv_multipart(0).unwrap();
+        assert_eq!(Frame::decode(frames.last().unwrap()).unwrap().message, Message::Welcome);
     }
 }
