@@ -9,7 +9,7 @@ use ringkv_common::name::NodeName;
 use ringkv_common::ring::Ring;
 
 use super::effect::{Client, Effect, Token};
-use super::task::Task;
+use super::task::{Attempts, Task};
 use super::{FETCH_AGAIN_MS, Node};
 use crate::store::{LOOKED_BYTES_MAX, Slice};
 
@@ -43,6 +43,7 @@ pub struct Listing {
     asked: Option<NodeName>,
     epoch: u64,
     deadline_us: u64,
+    attempts: Attempts,
 }
 
 impl Node {
@@ -80,6 +81,7 @@ impl Node {
             asked: None,
             epoch: ring.epoch,
             deadline_us: self.now.after_ms(u64::from(terms.timeout_ms)),
+            attempts: Attempts::default(),
         };
         let token = self.tasks.add(Task::Listing(Box::new(listing)));
         self.list_on(token, &ring);
@@ -124,12 +126,13 @@ impl Node {
 
     fn ask_slice(&mut self, token: Token, from: Option<NodeName>) {
         let epoch = self.epoch();
-        let resend_us = self.now.after_ms(FETCH_AGAIN_MS);
+        let now_us = self.now.mono_us;
         // A fresh number for every question: a late answer to an earlier one must not pass for this one's.
         let Some(Task::Listing(mut listing)) = self.tasks.take(token) else { return };
         let stretch = Stretch { partition: listing.partition, after: listing.after.clone(), until: None };
         (listing.asked, listing.epoch) = (from, epoch);
         let left = listing.limit - listing.text.records();
+        let resend_us = now_us + listing.attempts.patience_from_us(FETCH_AGAIN_MS * 1000);
         let deadline_us = listing.deadline_us;
         let token = self.tasks.add(Task::Listing(listing));
         let Some(to) = from else {
@@ -161,6 +164,7 @@ impl Node {
             return self.list_on(token, &ring);
         }
         listing.asked = None;
+        listing.attempts.anew();
         for (key, siblings) in records {
             if listing.text.records() >= listing.limit {
                 let last = listing.after.clone();
@@ -188,7 +192,16 @@ impl Node {
         self.list_on(token, &ring);
     }
 
-    /// A slice was refused, or its asker was met by silence.
+    /// A slice was refused by an owner that is behind: it is asked again at once, and then with the alarm.
+    pub(super) fn slice_refused(&mut self, token: Token) {
+        if let Some(Task::Listing(listing)) = self.tasks.get(token)
+            && !std::mem::replace(&mut listing.attempts.hurried, true)
+        {
+            self.list_again(token);
+        }
+    }
+
+    /// A new ring is in force, or its asker was met by silence.
     pub(super) fn list_again(&mut self, token: Token) {
         let Some(ring) = self.ring.clone() else { return };
         let now_us = self.now.mono_us;

@@ -24,8 +24,6 @@ use super::task::{Greeting, Op, OpStage, Task};
 const FORWARD_AFTER_REMOVAL_MS: u64 = 5_000;
 /// How long it then has to answer what is under way, in milliseconds.
 const LAST_ANSWERS_MS: u64 = 2_000;
-/// Newcomers' addresses kept at most.
-const STRANGERS_MAX: usize = 16;
 /// How often a peer is sent the same ring at most, in milliseconds.
 const RING_MS: u64 = 100;
 /// How often a newcomer greets those who have not answered, in milliseconds.
@@ -49,11 +47,20 @@ pub struct Membership {
     /// When all that is under way has to be answered, since the node ends then.
     pub(super) close_at_us: Option<u64>,
     left: bool,
-    strangers: BTreeSet<NodeName>,
+    /// Listings under way.
     pub(super) listings: usize,
-    pub(super) foreign_frames: u64,
-    pub(super) refused_rings: u64,
-    pub(super) unsent: u64,
+    pub(super) counters: Counters,
+}
+
+/// What was not taken, for STATUS.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Frames of another cluster, or that make no sense.
+    pub foreign_frames: u64,
+    /// Rings of another cluster, or unreadable ones.
+    pub refused_rings: u64,
+    /// Messages that no peer took.
+    pub unsent: u64,
 }
 
 impl Membership {
@@ -98,11 +105,11 @@ impl Membership {
     }
 
     pub(super) fn count_foreign_frame(&mut self) {
-        self.foreign_frames += 1;
+        self.counters.foreign_frames += 1;
     }
 
     pub(super) fn count_unsent(&mut self, _to: NodeName) {
-        self.unsent += 1;
+        self.counters.unsent += 1;
     }
 }
 
@@ -112,7 +119,7 @@ impl Node {
         if let Some(mine) = &self.ring {
             // Their number never changes: a ring with another would empty the store.
             let foreign = mine.cluster_id != ring.cluster_id || mine.partitions != ring.partitions;
-            self.membership.refused_rings += u64::from(foreign);
+            self.membership.counters.refused_rings += u64::from(foreign);
             if foreign || mine.epoch >= ring.epoch {
                 return;
             }
@@ -153,7 +160,7 @@ impl Node {
     pub(super) fn on_ring_text(&mut self, text: &str) {
         match Ring::from_json(text.as_bytes()) {
             Ok(ring) => self.on_ring(Arc::new(ring)),
-            Err(_) => self.membership.refused_rings += 1,
+            Err(_) => self.membership.counters.refused_rings += 1,
         }
     }
 
@@ -310,11 +317,6 @@ impl Node {
             return self.membership.count_foreign_frame();
         }
         if !known {
-            if self.membership.strangers.len() >= STRANGERS_MAX && !self.membership.strangers.contains(&from)
-            {
-                self.membership.strangers.pop_first();
-            }
-            self.membership.strangers.insert(from);
             self.out.push(Effect::Connect { node: from, host, port });
         }
         self.send(from, Message::Welcome);

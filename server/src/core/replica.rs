@@ -282,8 +282,8 @@ impl Node {
                     op.attempts.hurried = true;
                 }
             }
-            Some(Task::Pull(_)) => self.fetch_again(token),
-            Some(Task::Listing(_)) => self.list_again(token),
+            Some(Task::Pull(_)) => self.fetch_refused(token),
+            Some(Task::Listing(_)) => self.slice_refused(token),
             _ => {}
         }
     }

@@ -172,9 +172,9 @@ impl Node {
             unread_bytes: gauges.unread_bytes,
             connections_ended: gauges.connections_ended,
             refused: Refused {
-                foreign_frames: self.membership.foreign_frames,
-                rings: self.membership.refused_rings,
-                unsent: self.membership.unsent,
+                foreign_frames: self.membership.counters.foreign_frames,
+                rings: self.membership.counters.refused_rings,
+                unsent: self.membership.counters.unsent,
                 replies: gauges.unread_replies,
                 malformed_frames: gauges.malformed_frames,
                 handshakes: gauges.handshakes_failed,

@@ -17,7 +17,7 @@ use super::effect::{Client, Token};
 use super::listing::Listing;
 use super::requests::Done;
 use super::status::StatusTask;
-use super::transfer::{Handover, Pull};
+use super::transfer::{Dropping, Pull};
 
 /// Tasks at most; beyond it new work is refused.
 pub const TASKS_MAX: usize = 1 << 16;
@@ -88,12 +88,17 @@ pub struct Attempts {
 impl Attempts {
     /// Microseconds of silence after which it is told again: each time twice as long, up to four times.
     pub fn patience_us(&mut self) -> u64 {
-        let doubled = self.silences.min(2);
-        self.silences = doubled + 1;
-        (RESEND_MS * 1000) << doubled
+        self.patience_from_us(RESEND_MS * 1000)
     }
 
-    /// A new ring: who is asked now has not been silent yet.
+    /// The same, from another first time on.
+    pub fn patience_from_us(&mut self, first_us: u64) -> u64 {
+        let doubled = self.silences.min(2);
+        self.silences = doubled + 1;
+        first_us << doubled
+    }
+
+    /// A new ring or an answer: who is asked now has not been silent yet.
     pub fn anew(&mut self) {
         (self.silences, self.hurried) = (0, false);
     }
@@ -210,7 +215,7 @@ pub enum Task {
     Status(Box<StatusTask>),
     InspectKey(Box<InspectKey>),
     Pull(Box<Pull>),
-    Handover(Handover),
+    Dropping(Dropping),
 }
 
 #[derive(Debug)]
@@ -336,7 +341,7 @@ impl Tasks {
                 true
             }
             Task::GivenUp(_) | Task::Join(_) | Task::Give(_) | Task::InspectKey(_) | Task::Pull(_) => false,
-            Task::Handover(_) => false,
+            Task::Dropping(_) => false,
         });
         owed.map(|(place, placed)| placed.serial << PLACE_BITS | place as u64)
     }

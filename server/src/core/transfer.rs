@@ -28,7 +28,7 @@ use ringkv_common::ring::{Phase, Ring, SignalId};
 
 use super::effect::{Effect, Token};
 use super::requests::Done;
-use super::task::{JoinThen, Task};
+use super::task::{Attempts, JoinThen, Task};
 use super::{FETCH_AGAIN_MS, Node};
 use crate::store::{LOOKED_BYTES_MAX, Slice};
 
@@ -43,7 +43,7 @@ const SURRENDERS_MAX: usize = 8;
 /// How often a node looks for partitions that it holds and does not own, in milliseconds.
 const LOOK_MS: u64 = 1_000;
 /// Hand-overs accepted at one time.
-const HANDOVERS_MAX: usize = 64;
+const HANDED_OVER_MAX: usize = 64;
 
 /// A partition that this node gains in the change.
 #[derive(Debug)]
@@ -60,9 +60,9 @@ pub struct Transfers {
     /// The change that `incoming` belongs to.
     change: Option<SignalId>,
     incoming: BTreeMap<u32, Incoming>,
-    /// Hand-overs that this node receives, by partition.
-    handovers: BTreeMap<u32, Token>,
-    /// Partitions to hand over: when to offer them again, or `None` before their turn.
+    /// Pulls of what former owners hand over to this node, by partition.
+    handed_over: BTreeMap<u32, Token>,
+    /// Partitions that this node hands over: when to offer them again, or `None` before their turn.
     surrenders: BTreeMap<u32, Option<u64>>,
     /// When to look for such partitions again: a late join may have brought one.
     look_at_us: Option<u64>,
@@ -85,6 +85,7 @@ pub struct Pull {
     until: Option<Key>,
     known: Vec<(u64, u64)>,
     fetching: bool,
+    attempts: Attempts,
     /// Records that are not durable yet, and whether one could not be taken.
     open: usize,
     incomplete: bool,
@@ -93,9 +94,9 @@ pub struct Pull {
     requests: Vec<Done>,
 }
 
-/// A partition that is being dropped: its owner has all of it.
+/// A partition whose records the store forgets: its owner has all of it.
 #[derive(Debug)]
-pub struct Handover {
+pub struct Dropping {
     partition: u32,
 }
 
@@ -138,7 +139,7 @@ impl Node {
                 self.tasks.take(token);
             }
         }
-        self.transfers.handovers.clear();
+        self.transfers.handed_over.clear();
         self.transfers.stuck = None;
         let change = ring.change.as_ref().map(|c| c.signal.clone());
         if self.transfers.change != change {
@@ -179,7 +180,7 @@ impl Node {
         let partition = pull.partition;
         let token = self.tasks.add(Task::Pull(Box::new(pull)));
         if purpose == Purpose::Handover {
-            self.transfers.handovers.insert(partition, token);
+            self.transfers.handed_over.insert(partition, token);
         }
         self.ask_stretch(token);
     }
@@ -207,16 +208,16 @@ impl Node {
         // A fresh number for every question: a late answer to an earlier one must not pass for this one's.
         let Some(Task::Pull(mut pull)) = self.tasks.take(token) else { return };
         pull.fetching = true;
+        let patience_us = pull.attempts.patience_from_us(FETCH_AGAIN_MS * 1000);
         let stretch =
             Stretch { partition: pull.partition, after: pull.after.clone(), until: pull.until.clone() };
         let (to, purpose, partition, known) = (pull.from, pull.purpose, pull.partition, pull.known.clone());
         let token = self.tasks.add(Task::Pull(pull));
         if purpose == Purpose::Handover {
-            self.transfers.handovers.insert(partition, token);
+            self.transfers.handed_over.insert(partition, token);
         }
         self.send(to, Message::Fetch { id: token, epoch, purpose, stretch, known, bytes_max: FETCH_BYTES });
-        let at = self.now.after_ms(FETCH_AGAIN_MS);
-        self.tasks.alarm(token, at);
+        self.tasks.alarm(token, self.now.mono_us + patience_us);
     }
 
     /// The giver was silent, or behind: it is asked again.
@@ -229,11 +230,20 @@ impl Node {
         if pull.purpose == Purpose::Handover {
             // Whoever still has something to hand over offers it again; one that is gone must not block others.
             self.tasks.take(token);
-            self.transfers.handovers.remove(&partition);
+            self.transfers.handed_over.remove(&partition);
             return;
         }
         self.transfers.stuck.get_or_insert_with(|| format!("{} does not answer", pull.from));
         self.fetch(token);
+    }
+
+    /// The giver refused, being behind: it is asked again at once, and where it refuses that too with the alarm.
+    pub(super) fn fetch_refused(&mut self, token: Token) {
+        if let Some(Task::Pull(pull)) = self.tasks.get(token)
+            && !std::mem::replace(&mut pull.attempts.hurried, true)
+        {
+            self.fetch_again(token);
+        }
     }
 
     /// The giver cannot give; the alarm of the question asks again.
@@ -253,6 +263,7 @@ impl Node {
         match self.tasks.get(token) {
             Some(Task::Pull(pull)) if pull.fetching => {
                 pull.fetching = false;
+                pull.attempts.anew();
                 // One more than there are, so that the last one ends the stretch and not an earlier one.
                 pull.open = records.len() + 1;
                 pull.next = next;
@@ -313,7 +324,7 @@ impl Node {
         // Now that all records are here: one whose request is known before it comes would pass for a late twin.
         self.requests.learn(self.now, pull.requests);
         if pull.purpose == Purpose::Handover {
-            self.transfers.handovers.remove(&pull.partition);
+            self.transfers.handed_over.remove(&pull.partition);
             let epoch = self.epoch();
             return self.send(pull.from, Message::Released { epoch, partition: pull.partition });
         }
@@ -371,8 +382,8 @@ impl Node {
         let owner =
             partition < ring.partitions && self.me.is_some_and(|me| ring.readers(partition).contains(&me));
         // While the partition moves a hand-over would reach one row of owners only: it is offered again.
-        let open = self.transfers.handovers.len() < HANDOVERS_MAX
-            && !self.transfers.handovers.contains_key(&partition);
+        let open = self.transfers.handed_over.len() < HANDED_OVER_MAX
+            && !self.transfers.handed_over.contains_key(&partition);
         // What a former owner still has may be older than what was lost: it waits until the loss is accepted.
         if owner && open && !ring.moves(partition) && !self.membership.is_lost(partition) {
             self.pull(Pull::new(partition, from, Purpose::Handover, true, None));
@@ -386,7 +397,7 @@ impl Node {
         let owned = self.me.is_some_and(|me| ring.holds(me, partition));
         let by_owner = ring.node(ring.readers(partition)[0]).name == from;
         if !owned && by_owner && self.transfers.surrenders.contains_key(&partition) {
-            let token = self.tasks.add(Task::Handover(Handover { partition }));
+            let token = self.tasks.add(Task::Dropping(Dropping { partition }));
             // From here on, or what a late join brings meanwhile would pass for dropped.
             self.membership.dropped(partition);
             self.requests.forget(partition, ring.partitions);
@@ -395,10 +406,10 @@ impl Node {
     }
 
     pub(super) fn on_dropped(&mut self, token: Token) {
-        if !matches!(self.tasks.get(token), Some(Task::Handover(_))) {
+        if !matches!(self.tasks.get(token), Some(Task::Dropping(_))) {
             return;
         }
-        if let Some(Task::Handover(Handover { partition })) = self.tasks.take(token) {
+        if let Some(Task::Dropping(Dropping { partition })) = self.tasks.take(token) {
             self.transfers.surrenders.remove(&partition);
             if let Some(ring) = self.ring.clone() {
                 self.offer(&ring);
@@ -429,6 +440,7 @@ impl Pull {
             until: None,
             known: Vec::new(),
             fetching: false,
+            attempts: Attempts::default(),
             open: 0,
             incomplete: false,
             next: None,

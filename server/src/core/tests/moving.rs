@@ -403,3 +403,22 @@ fn a_former_owner_gives_only_what_was_asked_under_its_own_ring() {
     let refused = source.sent().contains(&(name(1), Message::Refused { id: 3, epoch: 3 }));
     assert!(refused, "the store was read under a later ring than was asked for");
 }
+
+#[test]
+fn a_giver_that_stays_behind_is_not_asked_without_pause() {
+    let [copy, ..] = phases(adding(&founding(1), 1));
+    let mut target = Bench::without_ring(1);
+    target.adopt(&copy);
+    let mut fetches = 0;
+    for _ in 0..100 {
+        for (_, message) in target.sent() {
+            if let Message::Fetch { id, .. } = message {
+                fetches += 1;
+                target.hear(0, Message::Refused { id, epoch: 1 });
+            }
+        }
+        target.pass_ms(10);
+    }
+    // Four pulls at one time: each asks, asks again at once, and then with its alarm.
+    assert!((8..=12).contains(&fetches), "{fetches} in a second");
+}
