@@ -30,6 +30,26 @@ pub enum Gate {
     Quorums,
 }
 
+/// Who compares with the old owners under `both`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparing {
+    /// Who becomes an owner: what `Ring::incoming` says.
+    Gainers,
+    /// They, and where the owners become fewer those too that stay: a write that a leaving owner and W − 1 others hold
+    /// would have less than W owners then.
+    AllWhoStay,
+}
+
+/// Which replicas' answers count towards a write that goes on under another ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// Those that come, of whatever epoch: what `ringkv-server` does. Who answered may have dropped it since.
+    OfAnyEpoch,
+    /// Those of the present epoch: replicas are told again and answer again, and the coordinator counts itself where
+    /// it still holds the write.
+    OfThisEpoch,
+}
+
 /// A bug, put in on purpose to show that a property catches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
@@ -103,6 +123,10 @@ pub struct Config {
     pub adoption: Adoption,
     /// See there.
     pub gate: Gate,
+    /// See there.
+    pub comparing: Comparing,
+    /// See there.
+    pub answers: Answers,
     /// At most one.
     pub bug: Option<Bug>,
 }
@@ -126,7 +150,8 @@ impl Config {
         self.bug == Some(bug)
     }
 
-    /// Old owners that a new one has to compare with, so that it meets every write: any W of them overlap.
+    /// Old owners that a new one has to compare with, so that it meets every write: any W of them overlap. An old
+    /// owner that stays counts itself.
     pub fn compared_min(&self, owners: usize) -> u32 {
         if self.has(Bug::ComparesWithOne) { 1 } else { (owners + 1 - self.quorum.2) as u32 }
     }
@@ -137,7 +162,8 @@ impl fmt::Display for Config {
         let (n, r, w) = self.quorum;
         write!(
             f,
-            "{}: {} nodes, N={n} R={r} W={w}, {:?}, {} writes, {} gathered reads, {} crashes, {} orchestrators, {:?}, {:?}",
+            "{}: {} nodes, N={n} R={r} W={w}, {:?}, {} writes, {} gathered reads, {} crashes, {} orchestrators, \
+             {:?}, {:?}, {:?}, {:?}",
             self.name,
             self.nodes(),
             self.signals,
@@ -146,7 +172,9 @@ impl fmt::Display for Config {
             self.crashes,
             self.launchers,
             self.adoption,
-            self.gate
+            self.gate,
+            self.comparing,
+            self.answers
         )?;
         self.bug.map_or(Ok(()), |bug| write!(f, ", bug {bug:?}"))
     }

@@ -50,7 +50,7 @@ fn one_ring_an_epoch(world: &World, s: &State) -> bool {
 /// Any R of those that reads ask, by the ring in Consul, hold every acknowledged write, or a later one.
 fn stays_readable(world: &World, s: &State) -> bool {
     let readers = world.view(s.current).readers;
-    nobody_misses(world, s, |n| readers & (1 << n) != 0)
+    nobody_misses(world, s, readers, |n| readers & (1 << n) != 0)
 }
 
 /// Wherever a node serves by a ring, new or old: any R replicas that would answer it hold every acknowledged write. And
@@ -62,17 +62,18 @@ fn no_read_goes_back(world: &World, s: &State) -> bool {
     };
     let sound = |n: u8| {
         let view = world.view(s.nodes[usize::from(n)].ring);
-        nobody_misses(world, s, |m| answers(view.epoch, view.readers, m))
+        nobody_misses(world, s, view.readers, |m| answers(view.epoch, view.readers, m))
     };
     !s.stale_read && world.nodes().filter(serving).all(sound)
 }
 
-/// Whether fewer than R of some nodes lack each acknowledged write.
-fn nobody_misses(world: &World, s: &State, among: impl Fn(u8) -> bool) -> bool {
+/// Whether of some readers fewer than R lack each acknowledged write.
+fn nobody_misses(world: &World, s: &State, readers: u8, among: impl Fn(u8) -> bool) -> bool {
     let owed = world.acknowledged(s);
+    let r = world.config.quorum.1.min(readers.count_ones() as usize);
     (0..world.config.writes as u8).filter(|k| owed & (1 << k) != 0).all(|k| {
         let lacks = |n: &u8| world.values.covered(s.nodes[usize::from(*n)].held) & (1 << k) == 0;
-        world.nodes().filter(|n| among(*n)).filter(lacks).count() < world.config.quorum.1
+        world.nodes().filter(|n| among(*n)).filter(lacks).count() < r
     })
 }
 

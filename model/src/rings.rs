@@ -11,7 +11,7 @@ use ringkv_common::ring::orchestrator::{Report, Standing, standing};
 use ringkv_common::ring::plan::{self, Founding};
 use ringkv_common::ring::{ClusterId, Node, Phase, Ring, SignalId};
 
-use crate::config::{Bug, Config, Gate, Signal};
+use crate::config::{Bug, Comparing, Config, Gate, Signal};
 
 /// A ring's place in [`Rings`]. The founding ring is 0.
 pub type RingId = u8;
@@ -47,6 +47,8 @@ pub struct View {
     pub told: Nodes,
     /// Those of the new owners that were none before.
     pub gains: Nodes,
+    /// Those who compare under `both`.
+    pub compares: Nodes,
     /// Owners, old or new.
     pub holds: Nodes,
     /// `[nodes that applied it]`: whether that acknowledges a write.
@@ -162,7 +164,12 @@ fn view(config: &Config, grown: Grown, partition: u32) -> View {
     };
     let first = usize::from(ring.node(ring.readers(partition)[0]).name.0);
     let members = ring.nodes.iter().fold(0, |m: Nodes, n| m | 1 << n.name.0);
-    let ready = if ring.change.is_some() { ready(config, &ring, old, target & !old) } else { Vec::new() };
+    let incoming = |n: &NodeIndex| ring.incoming(*n).iter().any(|(p, _)| *p == partition);
+    let gains = bits(&(0..ring.nodes.len() as NodeIndex).filter(incoming).collect::<Vec<_>>());
+    let fewer = target.count_ones() < old.count_ones();
+    let stay = if fewer && config.comparing == Comparing::AllWhoStay { target } else { 0 };
+    let compares = gains | stay;
+    let ready = if ring.change.is_some() { ready(config, &ring, old, compares) } else { Vec::new() };
     View {
         epoch: ring.epoch,
         phase,
@@ -172,7 +179,8 @@ fn view(config: &Config, grown: Grown, partition: u32) -> View {
         first,
         old,
         told: old | target,
-        gains: target & !old,
+        gains,
+        compares,
         holds: old | target,
         write_enough: write_enough(config, &ring, partition),
         read_enough: read_enough(config, readers),
@@ -215,32 +223,32 @@ fn read_enough(config: &Config, readers: Nodes) -> Vec<bool> {
 }
 
 /// A report of a node that has this ring, by its code.
-fn report(code: Code, ring: &Ring, gains: bool) -> Option<Report> {
+fn report(code: Code, ring: &Ring, compares: bool) -> Option<Report> {
     let (confirmed, done) = (code.checked_sub(1)? / 3, (code - 1) % 3);
     Some(Report {
         epoch: ring.epoch,
         confirmed: ring.epoch - 1 + u64::from(confirmed),
-        incoming: u32::from(gains),
-        copied: u32::from(gains && done >= 1),
-        verified: u32::from(gains && done >= 2),
+        incoming: u32::from(compares),
+        copied: u32::from(compares && done >= 1),
+        verified: u32::from(compares && done >= 2),
         ..Report::default()
     })
 }
 
 /// Whether the next phase may come, for every combination of codes.
-fn ready(config: &Config, ring: &Ring, old: Nodes, gains: Nodes) -> Vec<bool> {
+fn ready(config: &Config, ring: &Ring, old: Nodes, compares: Nodes) -> Vec<bool> {
     let codes = |at: usize| (0..4).map(move |n| ((at / CODES.pow(n)) % CODES) as Code);
     let of = |at| {
         if config.has(Bug::AsksNobody) {
             return true;
         }
         let reports = codes(at).enumerate().filter_map(|(n, code)| {
-            report(code, ring, gains & (1 << n) != 0).map(|report| (NodeName(n as u16), report))
+            report(code, ring, compares & (1 << n) != 0).map(|report| (NodeName(n as u16), report))
         });
         let reports: BTreeMap<NodeName, Report> = reports.collect();
         match config.gate {
             Gate::Standing => standing(ring, &reports) == Standing::Ready,
-            Gate::Quorums => quorums_moved(config, ring, old, gains, &reports),
+            Gate::Quorums => quorums_moved(config, ring, old, compares, &reports),
         }
     };
     (0..CODES.pow(4)).map(of).collect()
@@ -251,7 +259,7 @@ fn quorums_moved(
     config: &Config,
     ring: &Ring,
     old: Nodes,
-    gains: Nodes,
+    compares: Nodes,
     reports: &BTreeMap<NodeName, Report>,
 ) -> bool {
     let phase = ring.change.as_ref().map(|c| c.phase);
@@ -264,7 +272,7 @@ fn quorums_moved(
         })
     };
     let (_, r, w) = config.quorum;
-    lagging < r.min(w) && (phase == Some(Phase::Switch) || names(gains).all(has))
+    lagging < r.min(w) && (phase == Some(Phase::Switch) || names(compares).all(has))
 }
 
 /// For each node the least code with the same effect, whatever the others say.

@@ -1,6 +1,6 @@
 //! The worlds that are explored.
 
-use crate::config::{Adoption, Config, Gate, Signal};
+use crate::config::{Adoption, Answers, Comparing, Config, Gate, Signal};
 
 /// One replica: a node joins and leaves again, so that the key goes there and back.
 pub fn there_and_back() -> Config {
@@ -15,6 +15,8 @@ pub fn there_and_back() -> Config {
         launchers: 2,
         adoption: Adoption::Restamps,
         gate: Gate::Standing,
+        comparing: Comparing::Gainers,
+        answers: Answers::OfAnyEpoch,
         bug: None,
     }
 }
@@ -43,10 +45,20 @@ pub fn triples() -> Config {
         name: "triples",
         founders: 3,
         quorum: (3, 2, 2),
-        signals: vec![Signal::Add(3), Signal::Remove(1)],
+        signals: vec![Signal::Add(3), Signal::Remove(3)],
         reads: 0,
         crashes: 0,
         launchers: 1,
         ..there_and_back()
+    }
+}
+
+/// Three replicas, and owners become fewer.
+pub fn shrinking() -> Config {
+    Config {
+        name: "shrinking",
+        founders: 3,
+        signals: vec![Signal::Remove(1), Signal::Remove(2)],
+        ..triples()
     }
 }

@@ -1,7 +1,7 @@
 //! One client's writes and reads, at the coordinator and at the replicas.
 
 use super::{World, bit, has};
-use crate::config::{Adoption, Bug};
+use crate::config::{Adoption, Answers, Bug};
 use crate::state::{Action, NONE, Read, Stage, State};
 
 impl World {
@@ -55,8 +55,9 @@ impl World {
             false => told_under(node.ring),
             true => (0..self.rings.views.len() as u8).any(told_under),
         };
+        let answer_counts = self.config.answers == Answers::OfAnyEpoch || node.ring == write.ring;
         let news = self.values.join(node.held, write.value) != node.held
-            || write.stage == Stage::Running && !has(write.applied, n);
+            || write.stage == Stage::Running && !has(write.applied, n) && answer_counts;
         node.up && n != write.coordinator && told && news
     }
 
@@ -84,12 +85,16 @@ impl World {
         write.told = 1 << write.ring;
     }
 
-    /// Under another ring: counted anew, where answers to earlier messages count too, for they carry no epoch.
+    /// Under another ring: counted anew, see [`Answers`].
     pub(super) fn repeat_write(&self, s: &mut State, k: u8) {
         let coordinator = s.writes[usize::from(k)].coordinator;
         let (ring, serves) = (s.nodes[usize::from(coordinator)].ring, self.serves(s, coordinator));
+        let holds = self.values.covered(s.nodes[usize::from(coordinator)].held) & bit(k) != 0;
         let write = &mut s.writes[usize::from(k)];
         if write.stage == Stage::Running {
+            if self.config.answers == Answers::OfThisEpoch {
+                write.applied = if holds { bit(coordinator) } else { 0 };
+            }
             write.ring = ring;
             write.told |= 1 << ring;
         } else if serves {
@@ -103,7 +108,9 @@ impl World {
     pub(super) fn replicate(&self, s: &mut State, k: u8, n: u8) {
         let (write, node) = (&mut s.writes[usize::from(k)], &mut s.nodes[usize::from(n)]);
         node.held = self.values.join(node.held, write.value);
-        write.applied |= bit(n);
+        if self.config.answers == Answers::OfAnyEpoch || self.view(node.ring).epoch == self.view(write.ring).epoch {
+            write.applied |= bit(n);
+        }
     }
 
     /// Messages that no replica will take any more, and answers that nobody counts, are forgotten.

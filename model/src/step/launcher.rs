@@ -12,7 +12,7 @@ impl World {
                 // Two that know the same would do the same.
                 continue;
             }
-            if s.crashes > 0 {
+            if s.crashes > 0 && s.launchers.iter().all(|l| l.up) {
                 actions.push(Action::Die(l));
             }
             if launcher.ring != s.current {

@@ -35,10 +35,10 @@ impl World {
         let node = &s.nodes[usize::from(n)];
         let due = match self.view(node.ring).phase {
             None => false,
-            Some(Phase::Copy) => !node.copied,
+            Some(Phase::Copy) => !node.copied && has(self.view(node.ring).gains, n),
             Some(Phase::Both | Phase::Switch) => !self.has_all(s, n),
         };
-        due && self.gains(s, n) && !node.crashed
+        due && self.compares(s, n) && !node.crashed
     }
 
     /// Whether an old owner answers a pull, and with something that was not heard yet.
@@ -48,7 +48,7 @@ impl World {
         let confirmed = self.confirmed(s, from) || self.has(Bug::GivesUnconfirmed);
         let same_epoch = self.view(giver.ring).epoch == view.epoch || self.has(Bug::IgnoresEpoch);
         let known = has(taker.compared, from) && view.phase != Some(Phase::Copy);
-        has(view.old, from) && giver.up && same_epoch && confirmed && !known
+        from != to && has(view.old, from) && giver.up && same_epoch && confirmed && !known
     }
 
     pub(super) fn give(&self, s: &mut State, to: u8, from: u8) {
@@ -82,15 +82,18 @@ impl World {
     pub(super) fn drop_data(&self, s: &mut State, n: u8) {
         let view = self.view(s.nodes[usize::from(n)].ring);
         let drops = self.values.covered(s.nodes[usize::from(n)].held);
-        let holders = |k: u8| {
-            let holds = |o: &u8| self.values.covered(s.nodes[usize::from(*o)].held) & (1 << k) != 0;
-            self.nodes().filter(|o| has(view.old, *o)).filter(holds).count()
+        let owners = view.old.count_ones() as usize;
+        let lack = |k: u8| {
+            let lacks = |o: &u8| self.values.covered(s.nodes[usize::from(*o)].held) & bit(k) == 0;
+            self.nodes().filter(|o| has(view.old, *o)).filter(lacks).count()
         };
-        // What was acknowledged has W owners by now, and what was not has one at least.
+        // What was acknowledged any R owners have by now, and what was not has one owner at least.
         let acknowledged = self.acknowledged(s);
-        let needed = |k: u8| if acknowledged & (1 << k) != 0 { self.config.quorum.2 } else { 1 };
-        let lacking = |k: u8| drops & (1 << k) != 0 && holders(k) < needed(k);
-        s.early_delete |= (0..self.config.writes as u8).any(lacking);
+        let lack_max = |k: u8| {
+            if acknowledged & bit(k) != 0 { self.config.quorum.1.min(owners) - 1 } else { owners - 1 }
+        };
+        let too_early = |k: u8| drops & bit(k) != 0 && lack(k) > lack_max(k);
+        s.early_delete |= (0..self.config.writes as u8).any(too_early);
         s.nodes[usize::from(n)].held = 0;
         s.nodes[usize::from(n)].released = false;
     }

@@ -2,7 +2,7 @@
 
 use ringkv_common::ring::Phase;
 
-use super::{World, has};
+use super::{World, bit, has};
 use crate::config::{Adoption, Bug};
 use crate::rings::{Code, RingId};
 use crate::state::{Action, NONE, Stage, State};
@@ -55,13 +55,13 @@ impl World {
 
     pub(super) fn crash(&self, s: &mut State, n: u8) {
         s.crashes -= 1;
-        let gains = self.gains(s, n);
+        let compares = self.compares(s, n);
         let node = &mut s.nodes[usize::from(n)];
         node.up = false;
         node.pulled = (NONE, 0);
         node.released = false;
         (node.copied, node.compared) = (false, 0);
-        node.crashed = self.has(Bug::NeverPullsAgain) && gains;
+        node.crashed = self.has(Bug::NeverPullsAgain) && compares;
         for write in s.writes.iter_mut().filter(|w| w.coordinator == n) {
             if matches!(write.stage, Stage::Waiting | Stage::Running) {
                 write.stage = Stage::Abandoned;
@@ -72,16 +72,16 @@ impl World {
         }
     }
 
-    /// Whether a node becomes an owner in the change that it knows of.
-    pub(super) fn gains(&self, s: &State, n: u8) -> bool {
-        has(self.view(s.nodes[usize::from(n)].ring).gains, n)
+    /// Whether a node has to compare in the change that it knows of.
+    pub(super) fn compares(&self, s: &State, n: u8) -> bool {
+        has(self.view(s.nodes[usize::from(n)].ring).compares, n)
     }
 
     /// Whether a new owner has compared with as many old ones as it takes.
     pub(super) fn has_all(&self, s: &State, n: u8) -> bool {
         let node = &s.nodes[usize::from(n)];
         let old = self.view(node.ring).old;
-        (node.compared & old).count_ones() >= self.config.compared_min(old.count_ones() as usize)
+        ((node.compared | bit(n)) & old).count_ones() >= self.config.compared_min(old.count_ones() as usize)
     }
 
     /// Whether a node coordinates requests: an owner that reads go to, and not one that came back within `switch` and
@@ -111,10 +111,11 @@ impl World {
         if !node.up || self.view(node.ring).epoch != self.view(ring).epoch {
             return 0;
         }
+        let has_it = node.copied || has(self.view(node.ring).old, n);
         let done = match () {
-            () if !self.gains(s, n) || self.has_all(s, n) => 2,
-            () if node.copied && self.has(Bug::SkipsComparison) => 2,
-            () if node.copied => 1,
+            () if !self.compares(s, n) || self.has_all(s, n) => 2,
+            () if has_it && self.has(Bug::SkipsComparison) => 2,
+            () if has_it => 1,
             () => 0,
         };
         1 + 3 * Code::from(self.confirmed(s, n)) + done
