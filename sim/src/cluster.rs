@@ -39,6 +39,10 @@ pub struct Settings {
     pub listers: usize,
     /// Clients that only read, any of the others' keys.
     pub readers: usize,
+    /// Clients that invent contexts.
+    pub hostile: usize,
+    /// Whether clients also ask nodes that are in no ring any more, or not yet.
+    pub strays: bool,
     /// Whether the store takes time to read and write, as a disk does; else it answers at once, as memory does.
     pub slow_store: bool,
     /// How far wall clocks are off at most, in milliseconds.
@@ -60,6 +64,8 @@ impl Settings {
             keys: 24,
             listers: 1,
             readers: 0,
+            hostile: 0,
+            strays: false,
             slow_store: seed.is_multiple_of(2),
             skew_ms: 2_000,
             delay_us: 2_000,
@@ -157,6 +163,8 @@ pub struct Cluster {
     pub(crate) skews: BTreeMap<NodeName, i64>,
     pub(crate) launchers: Vec<Launcher>,
     pub(crate) workers: Vec<Worker>,
+    /// Names of actors that hostile clients have learned.
+    pub(crate) actors: Vec<String>,
     pub(crate) asks: BTreeMap<u64, Asker>,
     pub(crate) asked: u64,
     /// Requests that a node took and has not answered.
@@ -203,6 +211,7 @@ impl Cluster {
             skews: BTreeMap::new(),
             launchers: Vec::new(),
             workers: Vec::new(),
+            actors: Vec::new(),
             asks: BTreeMap::new(),
             asked: 0,
             owed: BTreeMap::new(),

@@ -13,6 +13,7 @@ mod cluster;
 mod consul;
 mod faults;
 mod history;
+mod hostile;
 mod launcher;
 mod network;
 mod nodes;

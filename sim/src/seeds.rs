@@ -52,6 +52,8 @@ pub fn run(seed: u64) -> Report {
         workers: 3,
         keys: 12,
         listers: 1,
+        hostile: dice.below(2) as usize,
+        strays: true,
         slow_store: dice.chance(1, 2),
         delay_us: dice.between(300, 20_000),
         think_ms: dice.between(20, 80),

@@ -6,6 +6,7 @@ use ringkv_common::name::NodeName;
 use ringkv_server::store::Storage;
 
 use crate::cluster::Cluster;
+use crate::hostile;
 
 /// Messages under way in one direction at most: what a few clients cause, with all repetitions.
 const UNDER_WAY_MAX: usize = 20_000;
@@ -122,7 +123,8 @@ impl Cluster {
                 wrong.push(format!("at rest {node} answers GET_ALL: {reply}"));
                 continue;
             };
-            for key in records.iter().filter_map(|r| r["key"].as_str()) {
+            let keys = records.iter().filter_map(|r| r["key"].as_str());
+            for key in keys.filter(|key| !key.starts_with(hostile::OWN)) {
                 holders.entry(key.to_owned()).or_default().push(node);
             }
         }

@@ -40,6 +40,7 @@ enum What {
     Writes(Vec<Item>),
     Reads(Vec<Look>),
     Listing { id: Id, shown: Vec<String>, cursor: Option<String> },
+    Hostile { body: String },
 }
 
 #[derive(Debug)]
@@ -90,7 +91,7 @@ impl Cluster {
         self.working = true;
         if self.workers.is_empty() {
             let (workers, listers) = (self.settings.workers, self.settings.listers);
-            for n in 0..workers + listers + self.settings.readers {
+            for n in 0..workers + listers + self.settings.readers + self.settings.hostile {
                 let lists = (workers..workers + listers).contains(&n);
                 self.workers.push(Worker { turn: 0, lists, job: None });
             }
@@ -137,6 +138,9 @@ impl Cluster {
         let own = |n: u64| format!("c{worker}-{n}");
         let keys = self.settings.keys as u64;
         let any = self.random.below(keys);
+        if worker >= self.settings.workers + self.settings.listers + self.settings.readers {
+            return What::Hostile { body: self.something_hostile() };
+        }
         if worker >= self.settings.workers {
             let writer = self.random.below(self.settings.workers as u64);
             return What::Reads(self.looks(worker, vec![format!("c{writer}-{any}")]));
@@ -187,16 +191,20 @@ impl Cluster {
         let first = match &job.what {
             What::Writes(items) => items.first().map(|i| i.key.clone()),
             What::Reads(looks) => looks.first().map(|l| l.key.clone()),
-            What::Listing { .. } => None,
+            What::Listing { .. } | What::Hostile { .. } => None,
         };
         let Some(node) = self.some_node(first.as_deref()) else { return self.next_move(worker, 100) };
         let turn = self.workers[worker].turn;
         self.ask(node, body, Asker::Worker { worker, turn }, TIMEOUT_MS.0 + TIMEOUT_MS.1);
     }
 
-    /// The owner of a key as the newest ring says, or any node of that ring, or one that was in the ring before.
+    /// The owner of a key as the newest ring says, or any node of that ring, or one that is not in it.
     fn some_node(&mut self, key: Option<&str>) -> Option<NodeName> {
         let ring = self.newest.clone()?;
+        if self.settings.strays && self.random.chance(1, 8) {
+            let running = self.running();
+            return self.random.pick(&running);
+        }
         let key = key.and_then(|k| Key::new(k).ok());
         if let Some(key) = key.filter(|_| self.random.chance(1, 2)) {
             return Some(ring.node(ring.readers(key.partition(ring.partitions))[0]).name);
@@ -215,6 +223,10 @@ impl Cluster {
         let done = match &mut job.what {
             What::Writes(items) => self.writes_answered(items, &mut job.unknown, reply.as_ref()),
             What::Reads(looks) => self.reads_answered(worker, looks, reply.as_ref()),
+            What::Hostile { .. } => {
+                self.learn_actors(reply.as_ref());
+                true
+            }
             What::Listing { id, shown, cursor } => {
                 if self.page_answered(*id, shown, cursor, reply.as_ref()) {
                     true
@@ -330,6 +342,7 @@ impl Cluster {
             }
             What::Reads(looks) => looks.iter().for_each(|l| self.history.abandon_read(l.read)),
             What::Listing { id, .. } => self.history.abandon_listing(id),
+            What::Hostile { .. } => {}
         }
     }
 }
@@ -369,6 +382,7 @@ fn body(job: &Job) -> String {
                 format!(r#"{{"op":"MGET","keys":[{}],"timeout_ms":{timeout}}}"#, keys.join(","))
             }
         },
+        What::Hostile { body } => body.clone(),
         What::Listing { cursor, .. } => {
             let cursor = cursor.as_ref().map(|c| format!(r#","cursor":"{c}""#)).unwrap_or_default();
             format!(r#"{{"op":"GET_ALL","scope":"cluster","limit":{PAGE}{cursor},"timeout_ms":{timeout}}}"#)
