@@ -78,6 +78,19 @@ fn a_cluster_lives_beside_the_real_consul() {
 }
 
 #[test]
+fn a_status_lists_the_other_nodes_but_for_who_wants_the_report_alone() {
+    let world = World::of_size(3);
+    let mut launcher = world.launch_ready(&[], 3);
+    let peers = |want: serde_json::Value| {
+        let status = ask(world.port(0), &json!({"op": "STATUS", "want": want})).unwrap();
+        assert_eq!(status["report"]["epoch"], 1, "{status}");
+        status["peers"].as_array().unwrap().len()
+    };
+    assert_eq!((peers(json!([])), peers(json!(["ring"])), peers(json!(["report"]))), (2, 2, 0));
+    launcher.terminate();
+}
+
+#[test]
 fn ctrl_c_ends_all_in_order_and_pressing_it_again_does_no_harm() {
     let world = World::of_size(3);
     let mut launcher = world.launch_ready(&[], 3);

@@ -74,7 +74,12 @@ impl Asker {
 
     /// Asks a node how it stands, and for its ring. One that has not answered yet is not asked again.
     pub fn survey(&self, node: NodeName, to: Address, ring: bool) {
-        let body = if ring { r#"{"op":"STATUS","want":["ring"]}"# } else { r#"{"op":"STATUS"}"# };
+        // Without the list of all others, which would make a survey of many nodes grow with their square.
+        let body = if ring {
+            r#"{"op":"STATUS","want":["report","ring"]}"#
+        } else {
+            r#"{"op":"STATUS","want":["report"]}"#
+        };
         self.ask(Asked { node, to, about: About::Survey, body: body.to_owned() });
     }
 

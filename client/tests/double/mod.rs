@@ -336,7 +336,7 @@ fn answer(request: &Request, trick: Option<Trick>, state: &NodeState, shared: &m
         Operation::Explain(key) => {
             reply::plain(&json!({"key": key.text(), "hash": format!("{:016x}", key.hash())}), &envelope)
         }
-        Operation::Status { ring: wanted } => status(*wanted, state, shared, ring.as_deref(), &envelope),
+        Operation::Status { ring: wanted, .. } => status(*wanted, state, shared, ring.as_deref(), &envelope),
         _ => reply::ok(&envelope),
     };
     match trick {

@@ -178,6 +178,8 @@ pub enum Operation {
     Status {
         /// Whether the ring is wanted too.
         ring: bool,
+        /// Whether the other nodes are listed: not for whoever asks all nodes for their report alone.
+        peers: bool,
     },
     /// PING.
     Ping,

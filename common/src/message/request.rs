@@ -193,7 +193,7 @@ fn understand(f: Fields, second: Option<&[u8]>, limits: &Limits) -> Result<(Oper
         "SHOW_ALL" => Operation::ShowAll(page(&f)?),
         "SEARCH" => Operation::Search(key(&f)?),
         "EXPLAIN" => Operation::Explain(key(&f)?),
-        "STATUS" => Operation::Status { ring: wants_ring(&f) },
+        "STATUS" => Operation::Status { ring: wanted(&f, "ring"), peers: !wanted(&f, "report") },
         "PING" => Operation::Ping,
         "CONSENT" => Operation::Consent(question(f)?),
         "ACCEPT_LOSS" => Operation::AcceptLoss,
@@ -388,7 +388,7 @@ fn wants(f: &Fields) -> Result<Wants, Failure> {
             "context" => wants.context = true,
             "receipt" => wants.receipt = true,
             "raw" => wants.raw = true,
-            "ring" if f.op.0 == "STATUS" => {}
+            "ring" | "report" if f.op.0 == "STATUS" => {}
             other => {
                 return Err(bad(format!(
                     "want has \"{}\": it may have context, receipt, raw",
@@ -400,8 +400,8 @@ fn wants(f: &Fields) -> Result<Wants, Failure> {
     Ok(wants)
 }
 
-fn wants_ring(f: &Fields) -> bool {
-    f.want.iter().flatten().any(|w| w.0 == "ring")
+fn wanted(f: &Fields, what: &str) -> bool {
+    f.want.iter().flatten().any(|w| w.0 == what)
 }
 
 fn question(f: Fields) -> Result<Question, Failure> {

@@ -35,7 +35,7 @@ impl Node {
             Operation::ShowAll(page) => self.begin_show_all(client, id, terms, page),
             Operation::Search(key) => self.begin_search(client, id, terms, key),
             Operation::Explain(key) => self.explain(client, id, terms, &key),
-            Operation::Status { ring } => self.begin_status(client, id, ring),
+            Operation::Status { ring, peers } => self.begin_status(client, id, ring, peers),
             Operation::Ping => {
                 self.reply(client, |envelope| reply::ok(&envelope), id.as_deref(), terms, None)
             }

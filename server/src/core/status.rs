@@ -21,6 +21,7 @@ pub struct StatusTask {
     client: Client,
     id: Option<Box<str>>,
     ring: bool,
+    peers: bool,
 }
 
 /// Another node as this one sees it.
@@ -127,14 +128,17 @@ pub struct Gauges {
 }
 
 impl Node {
-    pub(super) fn begin_status(&mut self, client: Client, id: Option<Box<str>>, ring: bool) {
-        let token = self.tasks.add(Task::Status(Box::new(StatusTask { client, id, ring })));
+    pub(super) fn begin_status(&mut self, client: Client, id: Option<Box<str>>, ring: bool, peers: bool) {
+        let token = self.tasks.add(Task::Status(Box::new(StatusTask { client, id, ring, peers })));
         self.out.push(Effect::Measure { token });
     }
 
     pub(super) fn on_measured(&mut self, token: Token, measures: &[(u32, Measure)], gauges: &Gauges) {
         let Some(Task::Status(task)) = self.tasks.take(token) else { return };
-        let status = self.status(measures, gauges, task.ring);
+        let mut status = self.status(measures, gauges, task.ring);
+        if !task.peers {
+            status.peers.clear();
+        }
         self.reply(
             task.client,
             |envelope: Envelope| reply::plain(&status, &envelope),
