@@ -15,9 +15,10 @@ use slab::Slab;
 use super::RESEND_MS;
 use super::effect::{Client, Token};
 use super::listing::Listing;
+use super::pull::Pull;
 use super::requests::Done;
 use super::status::StatusTask;
-use super::transfer::{Dropping, Pull};
+use super::surrender::Dropping;
 
 /// Tasks at most; beyond it new work is refused.
 pub const TASKS_MAX: usize = 1 << 16;
