@@ -31,6 +31,14 @@ pub fn is_host(text: &str) -> bool {
     (1..=HOST_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
+/// The longest zone, in bytes: the ring carries it, and so does every table that people read.
+pub const ZONE_BYTES_MAX: usize = 255;
+
+/// Whether some text may be a zone: at most [`ZONE_BYTES_MAX`] bytes, and nothing that a terminal would obey.
+pub fn is_zone(text: &str) -> bool {
+    text.len() <= ZONE_BYTES_MAX && !text.chars().any(char::is_control)
+}
+
 /// A host with a port, as sockets take it: an IPv6 address stands in brackets.
 pub fn host_with_port(host: &str, port: u16) -> String {
     if host.contains(':') && !host.starts_with('[') {

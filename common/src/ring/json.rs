@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use super::{Change, ClusterId, Kind, NODES_MAX, Node, Outcome, Phase, Ring, SignalId};
-use crate::name::is_host;
+use crate::name::{is_host, is_zone};
 use crate::placement::{Strategy, Table};
 
 /// The format that this program writes and reads.
@@ -12,6 +12,10 @@ pub const FORMAT: u32 = 1;
 
 /// The longest ring, in bytes of JSON: half of what Consul takes as one value.
 pub const RING_BYTES_MAX: usize = 256 * 1024;
+
+/// The highest epoch: what every reader of JSON counts exactly (RFC 8259, section 6). Changes never get there, but a
+/// ring edited by hand may, and whoever followed it could not count on.
+pub const EPOCH_MAX: u64 = (1 << 53) - 1;
 
 /// Why a ring was refused.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -119,12 +123,18 @@ impl Ring {
         Ok(ring)
     }
 
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.epoch > EPOCH_MAX {
+            return Err(format!("its epoch is {}, at most {EPOCH_MAX} is possible", self.epoch));
+        }
         if self.nodes.is_empty() || self.nodes.len() > NODES_MAX {
             return Err(format!("it has {} nodes, 1 to {NODES_MAX} are possible", self.nodes.len()));
         }
         if let Some(node) = self.nodes.iter().find(|n| !is_host(&n.host)) {
             return Err(format!("{} is at {:?}, which is no host", node.name, node.host));
+        }
+        if let Some(node) = self.nodes.iter().find(|n| !is_zone(&n.zone)) {
+            return Err(format!("{}'s zone, of {} bytes, is none", node.name, node.zone.len()));
         }
         let mut names: Vec<_> = self.nodes.iter().map(|n| n.name).collect();
         names.sort_unstable();

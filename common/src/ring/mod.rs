@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 pub use self::change::{Change, Kind, Outcome, Phase, SignalId, Verdict};
-pub use self::json::{FORMAT, RING_BYTES_MAX, RingError};
+pub use self::json::{EPOCH_MAX, FORMAT, RING_BYTES_MAX, RingError};
 use crate::name::{NodeName, Ports};
 use crate::placement::{self, NodeIndex, Preferred, Strategy, Table};
 

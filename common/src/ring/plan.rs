@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::{Change, ClusterId, Kind, NODES_MAX, Node, Phase, RING_BYTES_MAX, Ring, RingError, SignalId};
-use crate::name::{NodeName, is_host};
+use crate::name::{NodeName, ZONE_BYTES_MAX, is_host, is_zone};
 use crate::placement::{Member, PlacementError, Strategy, Wish, table};
 
 /// What a cluster is founded with.
@@ -44,6 +44,11 @@ pub enum Refusal {
     /// A node that says it is at no place that others could reach.
     #[error("{0} says that it is at {1:?}, which is no host")]
     Host(NodeName, String),
+    /// A zone that is too long to carry along, or would write on people's terminals.
+    #[error(
+        "the zone of {0} has {1} bytes: a zone is up to {ZONE_BYTES_MAX} bytes of text without control characters"
+    )]
+    Zone(NodeName, usize),
     /// More than owners can be counted.
     #[error("the ring has {0} nodes, {NODES_MAX} are possible")]
     TooManyNodes(usize),
@@ -81,6 +86,7 @@ pub fn found(founding: &Founding, nodes: Vec<Node>) -> Result<Ring, Refusal> {
         change: None,
         last: None,
     };
+    ring.check().map_err(RingError::Inconsistent)?;
     room_to_change(&ring)?;
     Ok(ring)
 }
@@ -99,6 +105,9 @@ pub fn add(ring: &Ring, newcomer: Node, signal: SignalId) -> Result<Ring, Refusa
     check_add(ring, name)?;
     if !is_host(&newcomer.host) {
         return Err(Refusal::Host(name, newcomer.host));
+    }
+    if !is_zone(&newcomer.zone) {
+        return Err(Refusal::Zone(name, newcomer.zone.len()));
     }
     let mut next = Ring { epoch: ring.epoch + 1, last: None, ..ring.clone() };
     next.nodes.push(Node { incarnation: next.epoch, ..newcomer });

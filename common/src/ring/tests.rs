@@ -181,12 +181,16 @@ fn what_is_no_ring_is_refused_with_the_reason() {
     let good = founded(2, 1).to_json().expect("within bounds");
     let twice = good.replace("node-1", "node-0");
     let fewer = good.replace("\"partitions\":64", "\"partitions\":128");
+    let last = good.replace("\"epoch\":1,", "\"epoch\":18446744073709551615,");
+    let zoned = good.replace("\"zone\":\"", &format!("\"zone\":\"{}", "z".repeat(300)));
     for (text, reason) in [
         ("", "cannot be read"),
         ("not json", "cannot be read"),
         ("{}", "missing field `format`"),
         (twice.as_str(), "node-0 is in it twice"),
         (fewer.as_str(), "128 partitions, but a table of 64"),
+        (last.as_str(), "its epoch is 18446744073709551615, at most 9007199254740991"),
+        (zoned.as_str(), "node-0's zone, of 30"),
     ] {
         let error = Ring::from_json(text.as_bytes()).expect_err(text).to_string();
         assert!(error.contains(reason), "{error}");
@@ -217,6 +221,34 @@ fn a_ring_that_could_never_be_changed_is_not_founded() {
     founding.replicas = 3;
     let error = plan::found(&founding, nodes()).expect_err("two tables of three replicas do not fit");
     assert!(error.to_string().contains("fewer --partitions or --replicas"), "{error}");
+}
+
+#[test]
+fn a_zone_that_is_no_short_text_gets_into_no_ring() {
+    let ring = founded(2, 1);
+    for zone in ["z".repeat(150_000), "a\nb".to_owned(), "\u{1b}[31m".to_owned()] {
+        let newcomer = Node { zone: zone.clone(), ..node(2, 100, 0) };
+        let error = plan::add(&ring, newcomer, signal("add")).expect_err("no zone").to_string();
+        let bytes = zone.len();
+        assert!(error.contains(&format!("node-2 has {bytes} bytes: a zone is up to 255")), "{error}");
+    }
+    let newcomer = Node { zone: "München 3".into(), ..node(2, 100, 0) };
+    plan::add(&ring, newcomer, signal("add")).expect("a zone");
+}
+
+#[test]
+fn a_ring_that_nobody_could_read_is_not_founded() {
+    let founding = Founding {
+        cluster_id: ClusterId(7),
+        strategy: Strategy::Hrw,
+        chosen: true,
+        partitions: 64,
+        replicas: 1,
+        balance: None,
+    };
+    let nowhere = Node { host: "h".repeat(256), ..node(0, 100, 0) };
+    let error = plan::found(&founding, vec![nowhere]).expect_err("no host").to_string();
+    assert!(error.contains("which is no host"), "{error}");
 }
 
 #[test]
