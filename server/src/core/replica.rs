@@ -80,7 +80,8 @@ impl Node {
         if !self.same_epoch(from, id, epoch) {
             return;
         }
-        if self.is_open(from, id) || self.overloaded(from, id) {
+        // One that is about to end is silent: it is told again, and its next life or the next owner does it.
+        if self.membership.closes() || self.is_open(from, id) || self.overloaded(from, id) {
             return;
         }
         self.open.insert((from, id));
