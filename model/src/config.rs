@@ -30,26 +30,6 @@ pub enum Gate {
     Quorums,
 }
 
-/// Who compares with the old owners under `both`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Comparing {
-    /// Who becomes an owner: what `Ring::incoming` says.
-    Gainers,
-    /// They, and where the owners become fewer those too that stay: a write that a leaving owner and W − 1 others hold
-    /// would have less than W owners then.
-    AllWhoStay,
-}
-
-/// Which replicas' answers count towards a write that goes on under another ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answers {
-    /// Those that come, of whatever epoch: what `ringkv-server` does. Who answered may have dropped it since.
-    OfAnyEpoch,
-    /// Those of the present epoch: replicas are told again and answer again, and the coordinator counts itself where
-    /// it still holds the write.
-    OfThisEpoch,
-}
-
 /// A bug, put in on purpose to show that a property catches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
@@ -73,6 +53,12 @@ pub enum Bug {
     SkipsComparison,
     /// A new owner compares with one old owner, however many are needed.
     ComparesWithOne,
+    /// Where owners become fewer, those who stay compare with nobody. A write that one of them and the leaving owner
+    /// hold has less than W owners then, and after the next such change none. `Ring::incoming` names gainers alone.
+    StayersDoNotCompare,
+    /// A write that goes on under another ring counts answers to what was sent under earlier ones, and the coordinator
+    /// itself. Who answered may have handed over and dropped it since. `ringkv-server` counts them.
+    CountsLateAnswers,
     /// Reads follow the new owners from `both` on.
     ReadsNewInBoth,
     /// A node that crashed comes back with an earlier ring than it had confirmed.
@@ -83,7 +69,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 13] = [
+    pub const ALL: [Bug; 15] = [
         Bug::DropsUnconfirmed,
         Bug::CountsOldOnly,
         Bug::IgnoresEpoch,
@@ -94,6 +80,8 @@ impl Bug {
         Bug::AsksNobody,
         Bug::SkipsComparison,
         Bug::ComparesWithOne,
+        Bug::StayersDoNotCompare,
+        Bug::CountsLateAnswers,
         Bug::ReadsNewInBoth,
         Bug::ForgetsRing,
         Bug::NeverPullsAgain,
@@ -123,10 +111,6 @@ pub struct Config {
     pub adoption: Adoption,
     /// See there.
     pub gate: Gate,
-    /// See there.
-    pub comparing: Comparing,
-    /// See there.
-    pub answers: Answers,
     /// At most one.
     pub bug: Option<Bug>,
 }
@@ -162,8 +146,7 @@ impl fmt::Display for Config {
         let (n, r, w) = self.quorum;
         write!(
             f,
-            "{}: {} nodes, N={n} R={r} W={w}, {:?}, {} writes, {} gathered reads, {} crashes, {} orchestrators, \
-             {:?}, {:?}, {:?}, {:?}",
+            "{}: {} nodes, N={n} R={r} W={w}, {:?}, {} writes, {} gathered reads, {} crashes, {} orchestrators, {:?}, {:?}",
             self.name,
             self.nodes(),
             self.signals,
@@ -172,9 +155,7 @@ impl fmt::Display for Config {
             self.crashes,
             self.launchers,
             self.adoption,
-            self.gate,
-            self.comparing,
-            self.answers
+            self.gate
         )?;
         self.bug.map_or(Ok(()), |bug| write!(f, ", bug {bug:?}"))
     }

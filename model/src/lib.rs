@@ -43,5 +43,5 @@ pub mod step;
 pub mod values;
 pub mod worlds;
 
-pub use config::{Adoption, Answers, Bug, Comparing, Config, Gate, Signal};
+pub use config::{Adoption, Bug, Config, Gate, Signal};
 pub use step::World;

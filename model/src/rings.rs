@@ -11,7 +11,7 @@ use ringkv_common::ring::orchestrator::{Report, Standing, standing};
 use ringkv_common::ring::plan::{self, Founding};
 use ringkv_common::ring::{ClusterId, Node, Phase, Ring, SignalId};
 
-use crate::config::{Bug, Comparing, Config, Gate, Signal};
+use crate::config::{Bug, Config, Gate, Signal};
 
 /// A ring's place in [`Rings`]. The founding ring is 0.
 pub type RingId = u8;
@@ -167,7 +167,7 @@ fn view(config: &Config, grown: Grown, partition: u32) -> View {
     let incoming = |n: &NodeIndex| ring.incoming(*n).iter().any(|(p, _)| *p == partition);
     let gains = bits(&(0..ring.nodes.len() as NodeIndex).filter(incoming).collect::<Vec<_>>());
     let fewer = target.count_ones() < old.count_ones();
-    let stay = if fewer && config.comparing == Comparing::AllWhoStay { target } else { 0 };
+    let stay = if fewer && !config.has(Bug::StayersDoNotCompare) { target } else { 0 };
     let compares = gains | stay;
     let ready = if ring.change.is_some() { ready(config, &ring, old, compares) } else { Vec::new() };
     View {

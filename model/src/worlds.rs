@@ -1,6 +1,6 @@
-//! The worlds that are explored.
+//! The worlds that are explored, and the one in which each bug shows soonest.
 
-use crate::config::{Adoption, Answers, Comparing, Config, Gate, Signal};
+use crate::config::{Adoption, Bug, Config, Gate, Signal};
 
 /// One replica: a node joins and leaves again, so that the key goes there and back.
 pub fn there_and_back() -> Config {
@@ -15,50 +15,101 @@ pub fn there_and_back() -> Config {
         launchers: 2,
         adoption: Adoption::Restamps,
         gate: Gate::Standing,
-        comparing: Comparing::Gainers,
-        answers: Answers::OfAnyEpoch,
         bug: None,
     }
 }
 
-/// One replica, requests that end under their own epoch.
+/// The same, where requests end under their own epoch.
 pub fn finishing() -> Config {
     Config { name: "finishing", adoption: Adoption::Finishes, ..there_and_back() }
 }
 
-/// Two replicas.
+/// The same with two writes, one of which may supersede the other, and no crash.
+pub fn two_writes() -> Config {
+    Config { name: "two writes", writes: 2, crashes: 0, ..there_and_back() }
+}
+
+/// Two replicas, of which one may acknowledge; the second change moves the key on, or makes its owners fewer.
 pub fn pairs() -> Config {
     Config {
         name: "pairs",
         quorum: (2, 2, 1),
         signals: vec![Signal::Add(2), Signal::Remove(0)],
-        reads: 1,
-        crashes: 1,
         launchers: 1,
         ..there_and_back()
     }
 }
 
-/// Three replicas of four nodes.
-pub fn triples() -> Config {
-    Config {
-        name: "triples",
-        founders: 3,
-        quorum: (3, 2, 2),
-        signals: vec![Signal::Add(3), Signal::Remove(3)],
-        reads: 0,
-        crashes: 0,
-        launchers: 1,
-        ..there_and_back()
-    }
+/// The same with a read that takes its time, and the least gate.
+pub fn pairs_read() -> Config {
+    Config { name: "pairs, read slowly", reads: 1, crashes: 0, gate: Gate::Quorums, ..pairs() }
 }
 
-/// Three replicas, and owners become fewer.
+/// Three replicas become two, and one.
 pub fn shrinking() -> Config {
     Config {
         name: "shrinking",
         founders: 3,
+        quorum: (3, 2, 2),
         signals: vec![Signal::Remove(1), Signal::Remove(2)],
-        ..triples()
+        gate: Gate::Quorums,
+        ..pairs()
     }
+}
+
+/// Three replicas on four nodes, there and back.
+pub fn triples() -> Config {
+    Config { name: "triples", signals: vec![Signal::Add(3), Signal::Remove(3)], gate: Gate::Standing, ..shrinking() }
+}
+
+/// The same with the least gate, and no crash.
+pub fn triples_by_quorums() -> Config {
+    Config { name: "triples by quorums", crashes: 0, gate: Gate::Quorums, ..triples() }
+}
+
+/// Those that a test explores: a minute on two cores.
+pub fn small() -> Vec<Config> {
+    vec![
+        there_and_back(),
+        finishing(),
+        two_writes(),
+        pairs(),
+        pairs_read(),
+        shrinking(),
+        triples_by_quorums(),
+        triples(),
+    ]
+}
+
+/// Those that take minutes and gigabytes.
+pub fn large() -> Vec<Config> {
+    let full = |name, config: Config| Config { name, launchers: 2, crashes: 1, ..config };
+    vec![
+        full("two writes, a crash", two_writes()),
+        full("two finishing writes, a crash", Config { writes: 2, ..finishing() }),
+        full("pairs, all at once", pairs_read()),
+        full("shrinking, two orchestrators", shrinking()),
+        Config { name: "triples, read slowly", reads: 1, ..triples_by_quorums() },
+        full("triples by quorums, all at once", triples_by_quorums()),
+    ]
+}
+
+/// The world in which a bug is looked for.
+pub fn world_of(bug: Bug) -> Config {
+    let calm = |config| Config { crashes: 0, launchers: 1, ..config };
+    let world = match bug {
+        Bug::DropsUnconfirmed
+        | Bug::CountsOldOnly
+        | Bug::IgnoresEpoch
+        | Bug::AbortsAfterSwitch
+        | Bug::AsksNobody
+        | Bug::SkipsComparison
+        | Bug::ReadsNewInBoth => calm(there_and_back()),
+        Bug::WritesBlindly => Config { crashes: 0, ..there_and_back() },
+        Bug::ForgetsRing | Bug::NeverPullsAgain => Config { launchers: 1, ..there_and_back() },
+        Bug::ConfirmsEarly | Bug::GivesUnconfirmed => calm(finishing()),
+        Bug::StayersDoNotCompare => calm(shrinking()),
+        Bug::CountsLateAnswers | Bug::ComparesWithOne => calm(triples()),
+    };
+    world.with(bug)
 }

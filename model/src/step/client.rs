@@ -1,7 +1,7 @@
 //! One client's writes and reads, at the coordinator and at the replicas.
 
 use super::{World, bit, has};
-use crate::config::{Adoption, Answers, Bug};
+use crate::config::{Adoption, Bug};
 use crate::state::{Action, NONE, Read, Stage, State};
 
 impl World {
@@ -11,7 +11,8 @@ impl World {
         }
         let read = &s.read;
         if read.coordinator == NONE {
-            if read.left > 0 {
+            // One that is owed nothing cannot miss anything.
+            if read.left > 0 && self.acknowledged(s) != 0 {
                 actions.extend(self.nodes().filter(|n| self.serves(s, *n)).map(Action::Read));
             }
             return;
@@ -55,7 +56,7 @@ impl World {
             false => told_under(node.ring),
             true => (0..self.rings.views.len() as u8).any(told_under),
         };
-        let answer_counts = self.config.answers == Answers::OfAnyEpoch || node.ring == write.ring;
+        let answer_counts = self.has(Bug::CountsLateAnswers) || node.ring == write.ring;
         let news = self.values.join(node.held, write.value) != node.held
             || write.stage == Stage::Running && !has(write.applied, n) && answer_counts;
         node.up && n != write.coordinator && told && news
@@ -85,14 +86,14 @@ impl World {
         write.told = 1 << write.ring;
     }
 
-    /// Under another ring: counted anew, see [`Answers`].
+    /// Under another ring: counted anew, by answers of this epoch and the coordinator itself where it still holds it.
     pub(super) fn repeat_write(&self, s: &mut State, k: u8) {
         let coordinator = s.writes[usize::from(k)].coordinator;
         let (ring, serves) = (s.nodes[usize::from(coordinator)].ring, self.serves(s, coordinator));
         let holds = self.values.covered(s.nodes[usize::from(coordinator)].held) & bit(k) != 0;
         let write = &mut s.writes[usize::from(k)];
         if write.stage == Stage::Running {
-            if self.config.answers == Answers::OfThisEpoch {
+            if !self.has(Bug::CountsLateAnswers) {
                 write.applied = if holds { bit(coordinator) } else { 0 };
             }
             write.ring = ring;
@@ -108,7 +109,7 @@ impl World {
     pub(super) fn replicate(&self, s: &mut State, k: u8, n: u8) {
         let (write, node) = (&mut s.writes[usize::from(k)], &mut s.nodes[usize::from(n)]);
         node.held = self.values.join(node.held, write.value);
-        if self.config.answers == Answers::OfAnyEpoch || self.view(node.ring).epoch == self.view(write.ring).epoch {
+        if self.has(Bug::CountsLateAnswers) || self.view(node.ring).epoch == self.view(write.ring).epoch {
             write.applied |= bit(n);
         }
     }
