@@ -5,10 +5,12 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Child, Command, ExitStatus};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// A process that was started here or adopted.
@@ -117,6 +119,11 @@ pub fn listener(port: u16) -> Option<(i32, Vec<String>)> {
     Some((pid, command_line(pid)?))
 }
 
+/// Whether anybody listens on a TCP port of this machine. Nothing is connected to, so nobody notices.
+pub fn is_listened_on(port: u16) -> bool {
+    ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|file| !listening(file, port).is_empty())
+}
+
 /// The sockets that listen on a port, as links below `/proc/<pid>/fd` name them.
 fn listening(file: &str, port: u16) -> Vec<String> {
     const LISTEN: &str = "0A";
@@ -140,16 +147,36 @@ pub struct Guard {
 impl Guard {
     /// Takes it, or says which process has it.
     pub fn take(port: u16) -> Result<Guard, i32> {
-        let name = format!("ringkv/launcher/{port}");
-        let Ok(address) = SocketAddr::from_abstract_name(name) else { return Err(0) };
-        if let Ok(listener) = UnixListener::bind_addr(&address) {
-            return Ok(Guard { _listener: listener });
-        }
-        // The kernel tells who listens; the holder need not do anything.
-        let stream = UnixStream::connect_addr(&address).map_err(|_| 0)?;
-        let holder = rustix::net::sockopt::socket_peercred(&stream).map_err(|_| 0)?;
-        Err(holder.pid.as_raw_nonzero().get())
+        Guard::bind(port).ok_or_else(|| Guard::holder(port))
     }
+
+    /// The process that holds the guard of a port; 0 where that cannot be told.
+    ///
+    /// The kernel tells who listens; the holder need not do anything. But it keeps each connection for the holder, and
+    /// makes a caller wait where it has kept very many: so this does not wait, and is for messages only.
+    fn holder(port: u16) -> i32 {
+        let asked = || {
+            let (family, kind, flags) = (AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK);
+            let socket = socket_with(family, kind, flags | SocketFlags::CLOEXEC, None).ok()?;
+            connect(&socket, &SocketAddrUnix::new_abstract_name(guard_name(port).as_bytes()).ok()?).ok()?;
+            socket_peercred(&socket).ok()
+        };
+        asked().map_or(0, |holder| holder.pid.as_raw_nonzero().get())
+    }
+
+    /// Whether somebody holds the guard of a port, the holder unaware. For a moment it is held here.
+    pub fn is_held(port: u16) -> bool {
+        Guard::bind(port).is_none()
+    }
+
+    fn bind(port: u16) -> Option<Guard> {
+        let address = SocketAddr::from_abstract_name(guard_name(port)).ok()?;
+        Some(Guard { _listener: UnixListener::bind_addr(&address).ok()? })
+    }
+}
+
+fn guard_name(port: u16) -> String {
+    format!("ringkv/launcher/{port}")
 }
 
 #[cfg(test)]
@@ -220,6 +247,31 @@ mod tests {
         assert_eq!((pid, args.is_empty()), (std::process::id() as i32, false));
         drop(socket);
         assert!(listener(port).is_none());
+    }
+
+    #[test]
+    fn whether_a_port_is_listened_on_is_seen_without_connecting() {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = socket.local_addr().expect("bound").port();
+        assert!(is_listened_on(port));
+        socket.set_nonblocking(true).expect("a flag");
+        assert!(socket.accept().is_err(), "nobody came");
+        drop(socket);
+        assert!(!is_listened_on(port));
+    }
+
+    #[test]
+    fn asking_for_a_guard_very_often_ends_and_is_refused_each_time() {
+        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+        let _guard = Guard::take(port).expect("free");
+        let (done, asked) = std::sync::mpsc::channel();
+        // More than the kernel keeps for a listener that accepts nobody.
+        std::thread::spawn(move || {
+            let refused = (0..5_000).filter(|_| Guard::take(port).is_err()).count();
+            let _ = done.send(refused);
+        });
+        assert_eq!(asked.recv_timeout(Duration::from_secs(30)), Ok(5_000));
+        assert!(Guard::is_held(port));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The nodes that this launcher looks after: started or adopted, started again when they die, stopped at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -110,11 +110,13 @@ impl Nodes {
 
     /// Adopts a node whose launcher is gone, where it runs; one that does not run is left alone.
     pub fn adopt_stray(&mut self, node: NodeName) {
+        if self.contains(node) {
+            return;
+        }
         let Ok(place) = self.settings.place(node) else { return };
-        // Looked at from outside: to listen there, if only for a moment, could stop it from starting.
-        let runs = TcpStream::connect((place.bind.as_str(), place.ports.client)).is_ok();
-        if !self.contains(node) && runs {
-            // Most likely another launcher's, and that is as it should be.
+        // Most likely it is another launcher's, and that is as it should be. Looked at from outside: to listen there,
+        // if only for a moment, could stop it from starting, and to connect would count as a failed connection.
+        if process::is_listened_on(place.ports.client) && !Guard::is_held(place.ports.client) {
             let _ = self.claim(node);
         }
     }
@@ -305,4 +307,32 @@ fn launch(name: NodeName, place: &Place, program: &PathBuf, settings: &Settings)
             .stdout(Stdio::null())
             .process_group(0),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_another_launcher_cares_for_is_not_disturbed_however_often_it_is_looked_for() {
+        let free = || TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = |l: &TcpListener| l.local_addr().expect("bound").port();
+        // Two ports follow from it, 10,000 above at most.
+        let node = std::iter::repeat_with(free).find(|l| port(l) < 50_000).expect("there is no end");
+        let port = port(&node);
+        node.set_nonblocking(true).expect("a flag");
+        let options = serde_json::from_value(serde_json::json!({"port": port})).expect("options");
+        let settings = Settings::new(options, ClusterId(1)).expect("settings");
+        let mut nodes = Nodes::new(settings, None).expect("none yet");
+        let _others = Guard::take(port).expect("nobody has it");
+        for _ in 0..10 {
+            nodes.adopt_stray(NodeName(0));
+        }
+        assert!(!nodes.contains(NodeName(0)));
+        // Each connection that says nothing would be counted there as one that failed, and logged.
+        assert_eq!(node.accept().expect_err("nobody came").kind(), ErrorKind::WouldBlock);
+    }
 }
