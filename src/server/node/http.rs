@@ -1,7 +1,12 @@
 //! HTTP for people and monitors: health, state, metrics. It asks the node and shows what it says.
+//!
+//! Its connections take descriptors that clients need, so they are few, and none lasts: whoever sends half a request,
+//! or reads no reply, is cut off.
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::extract::State;
@@ -9,12 +14,34 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use ringkv_server::core::Status;
 use ringkv_server::shell::Handle;
 use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 use tracing::Span;
 
 use crate::server::logs;
+
+/// How many are served at one time, and for how long.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// Connections; further ones wait to be accepted.
+    connections: usize,
+    /// How long the head of a request may take to come, and the next request after it.
+    head: Duration,
+    /// How long a connection lasts, whatever it does.
+    life: Duration,
+}
+
+const BOUNDS: Bounds =
+    Bounds { connections: 128, head: Duration::from_secs(10), life: Duration::from_secs(60) };
+/// The pause where no connection can be accepted: mostly all descriptors are used up.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// Serves on a thread of its own.
 pub fn serve(listener: TcpListener, handle: Handle, span: &Span) -> anyhow::Result<()> {
@@ -27,15 +54,39 @@ pub fn serve(listener: TcpListener, handle: Handle, span: &Span) -> anyhow::Resu
         .route("/metrics", get(metrics))
         .with_state(handle);
     super::spawn("http", span, move || {
-        let served = runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            axum::serve(listener, routes).await
-        });
-        if let Err(error) = served {
+        if let Err(error) = runtime.block_on(accept(listener, routes, BOUNDS)) {
             tracing::error!("HTTP has ended: {error}");
         }
     })
     .context("HTTP")
+}
+
+/// Accepts for ever.
+async fn accept(listener: TcpListener, routes: Router, bounds: Bounds) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let room = Arc::new(Semaphore::new(bounds.connections));
+    loop {
+        let permit = room.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let routes = routes.clone();
+                tokio::spawn(async move {
+                    // However it ends, it is over.
+                    let _ = timeout(bounds.life, connection(stream, routes, bounds.head)).await;
+                    drop(permit);
+                });
+            }
+            Err(_) => sleep(ACCEPT_AGAIN).await,
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, routes: Router, head: Duration) -> hyper::Result<()> {
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        .await
 }
 
 /// The node's status, or the answer that says that there is none.
@@ -116,4 +167,66 @@ fn exposition(status: &Status) -> String {
         let _ = writeln!(text, "ringkv_refused_total{{what=\"{what}\"}} {value}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{SocketAddr, TcpStream};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A server of one page.
+    fn server(bounds: Bounds) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = listener.local_addr().expect("bound");
+        listener.set_nonblocking(true).expect("a flag");
+        let routes = Router::new().route("/", get(async || "here\n"));
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
+            runtime.block_on(accept(listener, routes, bounds))
+        });
+        at
+    }
+
+    fn send(at: SocketAddr, request: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(at).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+        stream.write_all(request.as_bytes()).expect("sent");
+        stream
+    }
+
+    /// All that comes until the server ends the connection, which it must.
+    fn until_cut_off(mut stream: TcpStream) -> String {
+        let mut text = Vec::new();
+        match stream.read_to_end(&mut text) {
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock) => {
+                panic!("it is not cut off")
+            }
+            _ => String::from_utf8_lossy(&text).into_owned(),
+        }
+    }
+
+    #[test]
+    fn half_a_request_is_cut_off_and_others_are_served_after_it() {
+        let head = Duration::from_millis(100);
+        let at = server(Bounds { connections: 3, head, life: PATIENCE * 2 });
+        let half: Vec<TcpStream> = (0..20).map(|_| send(at, "GET / HTTP/1.1\r\nHost: h")).collect();
+        let whole = send(at, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        assert!(until_cut_off(whole).ends_with("here\n"));
+        for stream in half {
+            until_cut_off(stream);
+        }
+        let rests = send(at, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert!(until_cut_off(rests).ends_with("here\n"), "answered, and not kept for ever");
+    }
+
+    #[test]
+    fn no_connection_lasts_for_ever() {
+        let life = Duration::from_millis(100);
+        let at = server(Bounds { connections: 1, head: PATIENCE * 2, life });
+        until_cut_off(send(at, "GET /"));
+    }
 }
