@@ -111,6 +111,8 @@ pub struct Config {
     pub adoption: Adoption,
     /// See there.
     pub gate: Gate,
+    /// Whether everybody has to consent before a change begins.
+    pub consent: bool,
     /// At most one.
     pub bug: Option<Bug>,
 }
@@ -146,7 +148,7 @@ impl fmt::Display for Config {
         let (n, r, w) = self.quorum;
         write!(
             f,
-            "{}: {} nodes, N={n} R={r} W={w}, {:?}, {} writes, {} gathered reads, {} crashes, {} orchestrators, {:?}, {:?}",
+            "{}: {} nodes, N={n} R={r} W={w}, {:?}, {} writes, {} gathered reads, {} crashes, {} orchestrators, {:?}, {:?}{}",
             self.name,
             self.nodes(),
             self.signals,
@@ -155,7 +157,8 @@ impl fmt::Display for Config {
             self.crashes,
             self.launchers,
             self.adoption,
-            self.gate
+            self.gate,
+            if self.consent { "" } else { ", nobody asked" }
         )?;
         self.bug.map_or(Ok(()), |bug| write!(f, ", bug {bug:?}"))
     }

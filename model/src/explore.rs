@@ -15,8 +15,8 @@ use crate::step::World;
 pub struct Broken {
     /// The property that does not hold.
     pub property: &'static str,
-    /// A way to a state where it does not, the shortest there is.
-    pub way: Vec<Action>,
+    /// A way to a state where it does not, the shortest there is, step by step.
+    pub way: Vec<String>,
 }
 
 /// What was found.
@@ -54,7 +54,7 @@ pub fn explore(config: &Config) -> Found {
     let failures = of_world.iter().filter(|p| p.expectation.discovery_is_failure());
     let broken = failures
         .filter_map(|p| discoveries.get(p.name).map(|path| (p.name, path)))
-        .map(|(property, path)| Broken { property, way: actions(path) })
+        .map(|(property, path)| Broken { property, way: told(checker.model(), path.clone().into_actions()) })
         .min_by_key(|b| b.way.len());
     let mut found = Found {
         config: config.clone(),
@@ -71,14 +71,15 @@ pub fn explore(config: &Config) -> Found {
         let ends = ends(checker.model());
         assert_eq!(ends.states, found.states, "two walks through {config} disagree");
         found.ends = ends.ends;
-        found.broken = ends.stuck.map(|way| Broken { property: REACHES_AN_END, way });
+        found.broken =
+            ends.stuck.map(|way| Broken { property: REACHES_AN_END, way: told(checker.model(), way) });
     }
     found.took = began.elapsed();
     found
 }
 
-fn actions(path: &stateright::Path<crate::state::State, Action>) -> Vec<Action> {
-    path.clone().into_actions()
+fn told(world: &World, way: Vec<Action>) -> Vec<String> {
+    way.into_iter().map(|action| world.tell(action)).collect()
 }
 
 impl Found {
@@ -98,7 +99,7 @@ impl fmt::Display for Found {
             None => write!(f, "EMPTY: never seen: {}", self.missing.join("; ")),
             Some(broken) => {
                 write!(f, "BROKEN: {}, after {} steps", broken.property, broken.way.len())?;
-                broken.way.iter().try_for_each(|action| write!(f, "\n    {action:?}"))
+                broken.way.iter().try_for_each(|action| write!(f, "\n    {action}"))
             }
         }
     }

@@ -40,6 +40,7 @@ pub mod properties;
 pub mod rings;
 pub mod state;
 pub mod step;
+mod tell;
 pub mod values;
 pub mod worlds;
 

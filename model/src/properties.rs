@@ -42,8 +42,11 @@ impl World {
 }
 
 fn one_ring_an_epoch(world: &World, s: &State) -> bool {
-    let written: Vec<u64> =
-        (0..).zip(&world.rings.views).filter(|(r, _)| s.written & (1 << r) != 0).map(|(_, v)| v.epoch).collect();
+    let written: Vec<u64> = (0..)
+        .zip(&world.rings.views)
+        .filter(|(r, _)| s.written & (1 << r) != 0)
+        .map(|(_, v)| v.epoch)
+        .collect();
     written.iter().enumerate().all(|(at, epoch)| !written[..at].contains(epoch))
 }
 
@@ -57,9 +60,7 @@ fn stays_readable(world: &World, s: &State) -> bool {
 /// no read that gathered its answers one by one ended without what it owed.
 fn no_read_goes_back(world: &World, s: &State) -> bool {
     let serving = |n: &u8| world.serves(s, *n);
-    let answers = |epoch: u64, readers: u8, n: u8| {
-        readers & (1 << n) != 0 && world.serves_epoch(s, n, epoch)
-    };
+    let answers = |epoch: u64, readers: u8, n: u8| readers & (1 << n) != 0 && world.serves_epoch(s, n, epoch);
     let sound = |n: u8| {
         let view = world.view(s.nodes[usize::from(n)].ring);
         nobody_misses(world, s, view.readers, |m| answers(view.epoch, view.readers, m))

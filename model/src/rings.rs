@@ -83,7 +83,8 @@ impl Rings {
     /// Where they are more than 64, or the world has more than 4 nodes.
     pub fn new(config: &Config) -> Rings {
         assert!(config.nodes() <= 4, "the model's states have room for 4 nodes");
-        let mut grown = vec![Grown { ring: founded(config), signals: 0, next: None, back: None, begun: None }];
+        let mut grown =
+            vec![Grown { ring: founded(config), signals: 0, next: None, back: None, begun: None }];
         let mut at = 0;
         while at < grown.len() {
             grow(config, &mut grown, at);
@@ -280,7 +281,7 @@ fn classes(ready: &[bool]) -> Vec<[Code; CODES]> {
     let class = |n: u32| {
         let step = CODES.pow(n);
         let same = |a: usize, b: usize| {
-            let base = (0..ready.len()).filter(|at| (at / step) % CODES == 0);
+            let base = (0..ready.len()).filter(|at| (at / step).is_multiple_of(CODES));
             base.into_iter().all(|at| ready[at + a * step] == ready[at + b * step])
         };
         let least = |code: usize| (0..=code).find(|c| same(*c, code)).expect("a code is like itself");

@@ -15,6 +15,7 @@ pub fn there_and_back() -> Config {
         launchers: 2,
         adoption: Adoption::Restamps,
         gate: Gate::Standing,
+        consent: true,
         bug: None,
     }
 }
@@ -24,7 +25,12 @@ pub fn finishing() -> Config {
     Config { name: "finishing", adoption: Adoption::Finishes, ..there_and_back() }
 }
 
-/// The same with two writes, one of which may supersede the other, and no crash.
+/// The same, where changes begin unasked: consent spares quarrels, and safety does not rest on it.
+pub fn unasked() -> Config {
+    Config { name: "unasked", consent: false, ..there_and_back() }
+}
+
+/// Two writes, one of which may supersede the other, there and back, and no crash.
 pub fn two_writes() -> Config {
     Config { name: "two writes", writes: 2, crashes: 0, ..there_and_back() }
 }
@@ -59,7 +65,12 @@ pub fn shrinking() -> Config {
 
 /// Three replicas on four nodes, there and back.
 pub fn triples() -> Config {
-    Config { name: "triples", signals: vec![Signal::Add(3), Signal::Remove(3)], gate: Gate::Standing, ..shrinking() }
+    Config {
+        name: "triples",
+        signals: vec![Signal::Add(3), Signal::Remove(3)],
+        gate: Gate::Standing,
+        ..shrinking()
+    }
 }
 
 /// The same with the least gate, and no crash.
@@ -72,6 +83,7 @@ pub fn small() -> Vec<Config> {
     vec![
         there_and_back(),
         finishing(),
+        unasked(),
         two_writes(),
         pairs(),
         pairs_read(),
@@ -83,14 +95,15 @@ pub fn small() -> Vec<Config> {
 
 /// Those that take minutes and gigabytes.
 pub fn large() -> Vec<Config> {
-    let full = |name, config: Config| Config { name, launchers: 2, crashes: 1, ..config };
     vec![
-        full("two writes, a crash", two_writes()),
-        full("two finishing writes, a crash", Config { writes: 2, ..finishing() }),
-        full("pairs, all at once", pairs_read()),
-        full("shrinking, two orchestrators", shrinking()),
+        Config { name: "two writes, a crash", crashes: 1, ..two_writes() },
+        Config { name: "two finishing writes, a crash", writes: 2, ..finishing() },
+        Config { name: "pairs, read slowly, a crash", crashes: 1, ..pairs_read() },
+        Config { name: "pairs, two orchestrators", launchers: 2, ..pairs() },
+        Config { name: "shrinking, two orchestrators", launchers: 2, ..shrinking() },
+        Config { name: "triples, two orchestrators", launchers: 2, crashes: 0, ..triples() },
         Config { name: "triples, read slowly", reads: 1, ..triples_by_quorums() },
-        full("triples by quorums, all at once", triples_by_quorums()),
+        Config { name: "triples by quorums, a crash", crashes: 1, ..triples_by_quorums() },
     ]
 }
 

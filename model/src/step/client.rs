@@ -18,9 +18,8 @@ impl World {
             return;
         }
         let view = self.view(read.ring);
-        let answers = |n: &u8| {
-            has(view.readers, *n) && !has(read.answered, *n) && self.serves_epoch(s, *n, view.epoch)
-        };
+        let answers =
+            |n: &u8| has(view.readers, *n) && !has(read.answered, *n) && self.serves_epoch(s, *n, view.epoch);
         actions.extend(self.nodes().filter(answers).map(Action::Answer));
         if s.nodes[usize::from(read.coordinator)].ring != read.ring {
             actions.push(Action::ReadAgain);
@@ -125,7 +124,9 @@ impl World {
         if self.has(Bug::IgnoresEpoch) || self.has(Bug::ForgetsRing) {
             return;
         }
-        for ring in (0..self.rings.views.len() as u8).filter(|r| write.told & (1 << r) != 0).collect::<Vec<_>>() {
+        for ring in
+            (0..self.rings.views.len() as u8).filter(|r| write.told & (1 << r) != 0).collect::<Vec<_>>()
+        {
             let view = self.view(ring);
             let may_come = |n: u8| {
                 has(view.told, n)

@@ -110,8 +110,7 @@ impl Model for World {
             released: false,
             crashed: false,
         };
-        let write =
-            Write { stage: Stage::Idle, coordinator: NONE, ring: 0, told: 0, value: 0, applied: 0 };
+        let write = Write { stage: Stage::Idle, coordinator: NONE, ring: 0, told: 0, value: 0, applied: 0 };
         let read =
             Read { coordinator: NONE, ring: 0, owed: 0, answered: 0, found: 0, left: self.config.reads };
         let launcher = |up| Launcher { up, ring: NONE, heard: [0; 4] };

@@ -14,7 +14,8 @@ impl World {
             if !node.up {
                 actions.push(Action::Restart(n));
                 if self.has(Bug::ForgetsRing) {
-                    let earlier = self.written(s).filter(|r| self.view(*r).epoch < self.view(node.ring).epoch);
+                    let earlier =
+                        self.written(s).filter(|r| self.view(*r).epoch < self.view(node.ring).epoch);
                     actions.extend(earlier.map(|ring| Action::RestartWith(n, ring)));
                 }
                 continue;
