@@ -18,8 +18,10 @@ step() { echo "== $*" >&2; "$@"; }
 step cargo fmt --all --check
 step cargo clippy --workspace --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps --quiet
-step cargo test --workspace --no-fail-fast 2>&1 | tee "$log"
+failed=0
+step cargo test --workspace --no-fail-fast 2>&1 | tee "$log" || failed=1
 
 # One line at the end: the sum of what cargo's runners counted.
 awk '/^test result:/ { for (i = 1; i < NF; i++) { if ($(i+1) == "passed;") p += $i; if ($(i+1) == "failed;") f += $i; if ($(i+1) == "ignored;") s += $i } }
-     END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit (f > 0 || p == 0) }' "$log"
+     END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit (f > 0 || p == 0) }' "$log" || failed=1
+exit "$failed"
