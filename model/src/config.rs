@@ -49,6 +49,8 @@ pub enum Bug {
     WritesBlindly,
     /// The next phase is written without asking anybody.
     AsksNobody,
+    /// The next phase comes when the new owners have the data, wherever the old ones are.
+    IgnoresLaggards,
     /// A partition that was copied passes for compared.
     SkipsComparison,
     /// A new owner compares with one old owner, however many are needed.
@@ -69,7 +71,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 15] = [
+    pub const ALL: [Bug; 16] = [
         Bug::DropsUnconfirmed,
         Bug::CountsOldOnly,
         Bug::IgnoresEpoch,
@@ -78,6 +80,7 @@ impl Bug {
         Bug::GivesUnconfirmed,
         Bug::WritesBlindly,
         Bug::AsksNobody,
+        Bug::IgnoresLaggards,
         Bug::SkipsComparison,
         Bug::ComparesWithOne,
         Bug::StayersDoNotCompare,
@@ -139,7 +142,7 @@ impl Config {
     /// Old owners that a new one has to compare with, so that it meets every write: any W of them overlap. An old
     /// owner that stays counts itself.
     pub fn compared_min(&self, owners: usize) -> u32 {
-        if self.has(Bug::ComparesWithOne) { 1 } else { (owners + 1 - self.quorum.2) as u32 }
+        if self.has(Bug::ComparesWithOne) { 1 } else { (owners + 1 - self.quorum.2.min(owners)) as u32 }
     }
 }
 

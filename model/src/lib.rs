@@ -15,7 +15,7 @@
 //! **What is real.** Rings, their phases and ends come from `ring::plan`, `Ring::advanced` and `Ring::aborted`; owners
 //! from `Ring::route` and `Ring::readers`; quorums from `quorum::Quorum`; what replicas hold from `version::Siblings`;
 //! when a phase ends from `ring::orchestrator::standing`. The model asks them once for every case and keeps tables
-//! ([`rings`], [`values`]).
+//! ([`rings`], [`gate`], [`values`]).
 //!
 //! **What is told again**, because the machines that run are too large to be states: the node (`server/src/core`) and
 //! the orchestrator around its decisions. [`step`] is that, one function a step.
@@ -36,6 +36,7 @@
 pub mod config;
 pub mod ends;
 pub mod explore;
+pub mod gate;
 pub mod properties;
 pub mod rings;
 pub mod state;

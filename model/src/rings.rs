@@ -2,26 +2,19 @@
 //! of the nodes, as tables: who owns the key, what is a quorum by the real [`Quorum`], and when the next phase may come
 //! by the real `standing`. All tables are asked millions of times, so each question is put to the real code once.
 
-use std::collections::BTreeMap;
-
 use ringkv_common::name::NodeName;
 use ringkv_common::placement::{NodeIndex, Strategy};
 use ringkv_common::quorum::{Quorum, Verdict};
-use ringkv_common::ring::orchestrator::{Report, Standing, standing};
 use ringkv_common::ring::plan::{self, Founding};
 use ringkv_common::ring::{ClusterId, Node, Phase, Ring, SignalId};
 
-use crate::config::{Bug, Config, Gate, Signal};
+use crate::config::{Bug, Config, Signal};
+use crate::gate::{CODES, Code, classes, ready};
 
 /// A ring's place in [`Rings`]. The founding ring is 0.
 pub type RingId = u8;
 /// Nodes as bits, by their numbers.
 pub type Nodes = u8;
-/// A node's report, as [`report`] reads it.
-pub type Code = u8;
-
-/// Codes that there are: silence, and confirmed or not × nothing, copied, compared.
-pub const CODES: usize = 7;
 const PARTITIONS: u32 = 64;
 
 /// One ring, from the key's point of view.
@@ -194,7 +187,7 @@ fn view(config: &Config, grown: Grown, partition: u32) -> View {
     }
 }
 
-fn names(nodes: Nodes) -> impl Iterator<Item = NodeName> {
+pub(crate) fn names(nodes: Nodes) -> impl Iterator<Item = NodeName> {
     (0..8).filter(move |n| nodes & (1 << n) != 0).map(NodeName)
 }
 
@@ -221,71 +214,4 @@ fn write_enough(config: &Config, ring: &Ring, partition: u32) -> Vec<bool> {
 fn read_enough(config: &Config, readers: Nodes) -> Vec<bool> {
     let r = config.quorum.1.min(readers.count_ones() as usize);
     (0..16).map(|answered| enough(Quorum::new(names(readers), r), answered)).collect()
-}
-
-/// A report of a node that has this ring, by its code.
-fn report(code: Code, ring: &Ring, compares: bool) -> Option<Report> {
-    let (confirmed, done) = (code.checked_sub(1)? / 3, (code - 1) % 3);
-    Some(Report {
-        epoch: ring.epoch,
-        confirmed: ring.epoch - 1 + u64::from(confirmed),
-        incoming: u32::from(compares),
-        copied: u32::from(compares && done >= 1),
-        verified: u32::from(compares && done >= 2),
-        ..Report::default()
-    })
-}
-
-/// Whether the next phase may come, for every combination of codes.
-fn ready(config: &Config, ring: &Ring, old: Nodes, compares: Nodes) -> Vec<bool> {
-    let codes = |at: usize| (0..4).map(move |n| ((at / CODES.pow(n)) % CODES) as Code);
-    let of = |at| {
-        if config.has(Bug::AsksNobody) {
-            return true;
-        }
-        let reports = codes(at).enumerate().filter_map(|(n, code)| {
-            report(code, ring, compares & (1 << n) != 0).map(|report| (NodeName(n as u16), report))
-        });
-        let reports: BTreeMap<NodeName, Report> = reports.collect();
-        match config.gate {
-            Gate::Standing => standing(ring, &reports) == Standing::Ready,
-            Gate::Quorums => quorums_moved(config, ring, old, compares, &reports),
-        }
-    };
-    (0..CODES.pow(4)).map(of).collect()
-}
-
-/// Architecture's least: the new owners have the data, and of the old ones neither R nor W may lag behind.
-fn quorums_moved(
-    config: &Config,
-    ring: &Ring,
-    old: Nodes,
-    compares: Nodes,
-    reports: &BTreeMap<NodeName, Report>,
-) -> bool {
-    let phase = ring.change.as_ref().map(|c| c.phase);
-    let here = |n: &NodeName| reports.get(n).filter(|r| r.epoch == ring.epoch && r.confirmed == ring.epoch);
-    let lagging = names(old).filter(|n| here(n).is_none()).count();
-    let has = |n: NodeName| {
-        here(&n).is_some_and(|r| match phase {
-            Some(Phase::Copy) => r.copied == r.incoming,
-            _ => r.verified == r.incoming,
-        })
-    };
-    let (_, r, w) = config.quorum;
-    lagging < r.min(w) && (phase == Some(Phase::Switch) || names(compares).all(has))
-}
-
-/// For each node the least code with the same effect, whatever the others say.
-fn classes(ready: &[bool]) -> Vec<[Code; CODES]> {
-    let class = |n: u32| {
-        let step = CODES.pow(n);
-        let same = |a: usize, b: usize| {
-            let base = (0..ready.len()).filter(|at| (at / step).is_multiple_of(CODES));
-            base.into_iter().all(|at| ready[at + a * step] == ready[at + b * step])
-        };
-        let least = |code: usize| (0..=code).find(|c| same(*c, code)).expect("a code is like itself");
-        std::array::from_fn(|code| least(code) as Code)
-    };
-    if ready.is_empty() { Vec::new() } else { (0..4).map(class).collect() }
 }

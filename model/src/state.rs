@@ -1,6 +1,7 @@
 //! The world at one moment, small enough for millions of them.
 
-use crate::rings::{Code, Nodes, RingId};
+use crate::gate::Code;
+use crate::rings::{Nodes, RingId};
 use crate::values::Value;
 
 /// No ring, no node: a launcher whose ring was replaced, a pull that nobody answered.

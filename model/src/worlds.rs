@@ -63,6 +63,11 @@ pub fn shrinking() -> Config {
     }
 }
 
+/// One replica becomes two, and three.
+pub fn growing() -> Config {
+    Config { name: "growing", founders: 1, signals: vec![Signal::Add(1), Signal::Add(2)], ..shrinking() }
+}
+
 /// Three replicas on four nodes, there and back.
 pub fn triples() -> Config {
     Config {
@@ -88,6 +93,7 @@ pub fn small() -> Vec<Config> {
         pairs(),
         pairs_read(),
         shrinking(),
+        growing(),
         triples_by_quorums(),
         triples(),
     ]
@@ -118,6 +124,7 @@ pub fn world_of(bug: Bug) -> Config {
         | Bug::AsksNobody
         | Bug::SkipsComparison
         | Bug::ReadsNewInBoth => calm(there_and_back()),
+        Bug::IgnoresLaggards => Config { gate: Gate::Quorums, ..calm(there_and_back()) },
         Bug::WritesBlindly => Config { crashes: 0, ..there_and_back() },
         Bug::ForgetsRing | Bug::NeverPullsAgain => Config { launchers: 1, ..there_and_back() },
         Bug::ConfirmsEarly | Bug::GivesUnconfirmed => calm(finishing()),

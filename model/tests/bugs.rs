@@ -9,7 +9,7 @@ fn breaks(bug: Bug) -> &'static str {
     let readable = "an acknowledged write stays readable";
     match bug {
         Bug::DropsUnconfirmed => "nothing is deleted that owners lack",
-        Bug::AbortsAfterSwitch => "no read goes back behind an acknowledged write",
+        Bug::AbortsAfterSwitch | Bug::IgnoresLaggards => "no read goes back behind an acknowledged write",
         Bug::WritesBlindly => "one ring an epoch",
         Bug::NeverPullsAgain => REACHES_AN_END,
         Bug::CountsOldOnly

@@ -2,7 +2,8 @@
 
 use super::{World, has};
 use crate::config::{Bug, Gate};
-use crate::rings::{CODES, RingId, View};
+use crate::gate::CODES;
+use crate::rings::{RingId, View};
 use crate::state::{Action, Launcher, NONE, State};
 
 impl World {

@@ -4,7 +4,8 @@ use ringkv_common::ring::Phase;
 
 use super::{World, bit, has};
 use crate::config::{Adoption, Bug};
-use crate::rings::{Code, RingId};
+use crate::gate::Code;
+use crate::rings::RingId;
 use crate::state::{Action, NONE, Stage, State};
 
 impl World {
