@@ -97,6 +97,17 @@ impl Running {
         socket
     }
 
+    /// A client whose replies wait at the node until it reads them.
+    fn patient_client(&self) -> zmq::Socket {
+        let socket = self.client(zmq::DEALER);
+        socket.set_rcvhwm(1).unwrap();
+        // A bound holds for connections that are made later.
+        let at = format!("tcp://127.0.0.1:{}", self.ports.client);
+        socket.disconnect(&at).unwrap();
+        socket.connect(&at).unwrap();
+        socket
+    }
+
     fn ask(&self, body: &str) -> String {
         ask(&self.client(zmq::REQ), &[body.as_bytes()]).remove(0)
     }
@@ -248,10 +259,7 @@ fn replies_that_nobody_reads_are_bounded_in_bytes() {
     let get = r#"{"op":"GET_ONE","key":"k"}"#;
     let deaf: Vec<zmq::Socket> = (0..6)
         .map(|_| {
-            let deaf = node.client(zmq::DEALER);
-            deaf.set_rcvhwm(1).unwrap();
-            deaf.disconnect(&format!("tcp://127.0.0.1:{}", node.ports.client)).unwrap();
-            deaf.connect(&format!("tcp://127.0.0.1:{}", node.ports.client)).unwrap();
+            let deaf = node.patient_client();
             (0..100).for_each(|_| deaf.send(get, 0).unwrap());
             deaf
         })
@@ -264,6 +272,33 @@ fn replies_that_nobody_reads_are_bounded_in_bytes() {
     drop(deaf);
     await_status(&node, "what waited is freed", |s| s.unread_bytes == 0 && s.connections_ended >= ended + 6);
     assert!(node.ask(get).len() > 1 << 20);
+}
+
+#[test]
+fn every_request_has_one_answer_where_more_is_asked_for_than_is_read() {
+    let node = alone(Limits { value_bytes_max: 1 << 20, message_bytes_max: 8 << 20 });
+    let value = "v".repeat(900_000);
+    assert_eq!(node.ask(&format!(r#"{{"op":"PUT","key":"k","value":"{value}"}}"#)), r#"{"status":"OK"}"#);
+    let client = node.patient_client();
+    for id in 0..200 {
+        client.send(&format!(r#"{{"op":"GET_ONE","key":"k","id":{id}}}"#), 0).unwrap();
+    }
+    await_status(&node, "not all replies find room", |s| s.refused.replies > 0);
+    let mut ids = std::collections::BTreeSet::new();
+    let mut refused = 0;
+    for _ in 0..200 {
+        let reply = client.recv_string(0).expect("an answer").unwrap();
+        let id: u32 = reply.rsplit(':').next().unwrap().trim_end_matches('}').parse().unwrap();
+        assert!(ids.insert(id), "{id} was answered twice");
+        if reply.contains(r#""code":"OVERLOADED""#) {
+            refused += 1;
+            assert!(reply.contains(" bytes, and too much of earlier replies waits to be read"), "{reply}");
+        } else {
+            assert!(reply.len() > 900_000);
+        }
+    }
+    assert!(refused > 0);
+    assert!(node.ask(r#"{"op":"GET_ONE","key":"k"}"#).len() > 900_000, "who reads is served");
 }
 
 #[test]

@@ -315,4 +315,13 @@ pub struct Frames {
     pub body: Vec<u8>,
     /// A binary value, as a second frame.
     pub value: Option<Arc<[u8]>>,
+    /// Beside a large reply: what to send where there is no room for that one.
+    pub instead: Option<Vec<u8>>,
+}
+
+impl Frames {
+    /// Bytes of both frames.
+    pub fn bytes(&self) -> usize {
+        self.body.len() + self.value.as_ref().map_or(0, |value| value.len())
+    }
 }

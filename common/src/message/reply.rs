@@ -65,7 +65,7 @@ impl Object {
             self.raw("id", id.as_bytes());
         }
         self.text.push(b'}');
-        Frames { body: self.text, value: self.value }
+        Frames { body: self.text, value: self.value, instead: None }
     }
 }
 

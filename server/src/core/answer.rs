@@ -11,6 +11,11 @@ use super::Node;
 use super::effect::{Client, Effect, Token};
 use super::task::{Op, OpStage, Origin, Task};
 
+/// Replies of so many bytes are counted until the client has read them, and find no room where too many wait.
+pub const LARGE_BYTES: usize = 1 << 10;
+/// An `id` up to so many bytes comes back also where its reply found no room.
+const ID_BYTES: usize = 512;
+
 impl Node {
     /// Ends an operation.
     pub(super) fn finish(&mut self, token: Token, outcome: Outcome) {
@@ -112,7 +117,8 @@ impl Node {
         let epoch = self.epoch();
         let newer_epoch = terms.epoch.is_some_and(|e| e < epoch).then_some(epoch);
         let frames = write(Envelope { id, want: terms.want, newer_epoch, receipt });
-        let frames = self.within_limit(frames, id);
+        let mut frames = self.within_limit(frames, id);
+        frames.instead = instead_of(frames.bytes(), id);
         self.out.push(Effect::Reply { client, frames });
     }
 
@@ -132,4 +138,18 @@ impl Node {
         let frames = reply::failure(failure, &Envelope { id, ..Envelope::default() });
         self.out.push(Effect::Reply { client, frames });
     }
+}
+
+/// What a client gets that asks for more than it reads: every request has an answer, and this one is short.
+fn instead_of(bytes: usize, id: Option<&str>) -> Option<Vec<u8>> {
+    if bytes < LARGE_BYTES || id.is_some_and(|id| id.len() > ID_BYTES) {
+        return None;
+    }
+    let text = format!(
+        "the reply has {bytes} bytes, and too much of earlier replies waits to be read: read them, then ask again"
+    );
+    let mut failure = Failure::new(Code::Overloaded, text);
+    // It was done, whatever it was; of an MPUT this says that nobody was told how.
+    failure.indeterminate = true;
+    Some(reply::failure(&failure, &Envelope { id, ..Envelope::default() }).body)
 }

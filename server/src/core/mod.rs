@@ -42,6 +42,7 @@ use ringkv_common::ring::{ClusterId, Ring};
 use ringkv_common::time::{HybridClock, Now};
 use ringkv_common::version::Actor;
 
+pub use answer::LARGE_BYTES;
 pub use effect::{Client, Effect, Event, Token};
 pub use status::{Gauges, Peer, Status};
 

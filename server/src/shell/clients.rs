@@ -6,7 +6,7 @@
 //!
 //! What waits for clients that do not read is bounded: for one of them by [`UNREAD_MAX`] replies, of which those of
 //! 1 KiB and more have together no more bytes than the largest message may have, for all of them by
-//! [`UNREAD_SHARES`] times that. What waits to be *read* libzmq bounds by number alone, see `sockets`.
+//! [`UNREAD_SHARES`] times that. A reply that finds no room becomes a short one that says so. What waits to be *read* libzmq bounds by number alone, see `sockets`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -154,12 +154,20 @@ impl Clients {
 
     fn send(&mut self, client: Client, frames: Frames) {
         let Some(envelope) = self.waiting.try_remove(client.0 as usize) else { return };
-        let bytes = frames.body.len() + frames.value.as_ref().map_or(0, |value| value.len());
+        let bytes = frames.bytes();
         let account = if bytes < COUNTED_FROM { None } else { Some(self.account(&envelope[0])) };
         if account.as_ref().is_some_and(|account| !self.has_room(account, bytes)) {
             self.unread += 1;
+            if let Some(body) = frames.instead {
+                self.pass(envelope, Frames { body, ..Frames::default() }, None);
+            }
             return;
         }
+        self.pass(envelope, frames, account);
+    }
+
+    /// Gives a reply to libzmq.
+    fn pass(&mut self, envelope: Envelope, frames: Frames, account: Option<Arc<Account>>) {
         for frame in envelope {
             // Refused at the first frame where the client is gone or reads nothing: then the rest is not sent.
             if self.socket.send(frame, zmq::SNDMORE | zmq::DONTWAIT).is_err() {

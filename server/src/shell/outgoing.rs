@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Messages of fewer bytes are not counted.
-pub const COUNTED_FROM: usize = 1 << 10;
+pub const COUNTED_FROM: usize = crate::core::LARGE_BYTES;
 
 /// What libzmq holds for one receiver.
 #[derive(Debug, Default)]
