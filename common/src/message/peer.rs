@@ -7,6 +7,7 @@
 //!   forward     coordinator elsewhere ─► Forward ─► owner ─► Forwarded
 //!   replicate   coordinating owner ─► Replicate ─► other owners ─► Replicated
 //!   pull        new owner ─► Fetch ─► former owner ─► Fetched      (repeated through a partition)
+//!   gossip      each ─► one peer after another, which answers
 //!   hand over   former owner ─► Surrender ─► owner, which pulls ─► Released; then the former owner deletes
 //! ```
 
@@ -174,6 +175,13 @@ pub enum Message {
         id: Id,
         /// Why.
         failure: Failure,
+    },
+    /// News of who answers, or the question whether you do. For the failure detector.
+    Gossip {
+        /// The sender's.
+        epoch: u64,
+        /// As the detector wrote it.
+        packet: Box<[u8]>,
     },
 }
 

@@ -95,6 +95,8 @@ pub enum Event<'a> {
         /// Milliseconds that it has.
         within_ms: u64,
     },
+    /// Gossip is switched on or off. Off, the node says and hears nothing of who answers, and others take it for dead.
+    Gossip(bool),
     /// Time passes.
     Tick,
 }

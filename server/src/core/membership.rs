@@ -137,6 +137,7 @@ impl Node {
         self.out.push(Effect::Adopted(ring.clone()));
         self.restart_requests(&ring);
         self.begin_transfers(&ring);
+        self.gossip_in_ring();
     }
 
     /// A partition that this node alone owns under the new ring, and that it neither owned before nor has received

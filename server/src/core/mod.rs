@@ -8,6 +8,7 @@
 //!   Request ─► intake ─► coordinate ─┬─ not an owner ─► Send Forward … Forwarded ───────────────────────────► answer
 //!                                    └─ owner ─► keys: Read … ─► read, or write: Persist, Send Replicate … ─► answer
 //!   Peer    ─► replica: Replicate, Fetch, Inspect      Ring ─► membership ─► transfer: pulls, hand-overs
+//!              gossip: who of the ring answers (detector), who has an older ring
 //! ```
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -15,8 +16,10 @@ mod answer;
 mod author;
 mod close;
 mod coordinate;
+mod detector;
 mod effect;
 mod fanout;
+mod gossip;
 mod intake;
 mod keys;
 mod listing;
@@ -43,10 +46,12 @@ use ringkv_common::time::{HybridClock, Now};
 use ringkv_common::version::Actor;
 
 pub use answer::LARGE_BYTES;
+pub use detector::View;
 pub use effect::{Client, Effect, Event, Token};
-pub use status::{Gauges, Peer, Status};
+pub use status::{Gauges, Gossip, Peer, Status};
 
 use self::author::Author;
+use self::detector::Detector;
 use self::keys::Keys;
 use self::membership::Membership;
 use self::requests::Requests;
@@ -97,6 +102,8 @@ pub struct Node {
     requests: Requests,
     membership: Membership,
     transfers: Transfers,
+    detector: Detector,
+    gossip: gossip::Counts,
     waiting_bytes: usize,
     /// Writes whose clients were told that time is up.
     unsettled: usize,
@@ -108,6 +115,7 @@ impl Node {
     /// A node that knows no ring yet and holds nothing.
     pub fn new(id: Identity) -> Node {
         let tasks = Tasks::of_life(id.actor);
+        let detector = Detector::new(id.name, id.actor, detector::Settings::default());
         Node {
             author: Author { actor: Actor { id: id.actor, node: id.name }, dots: 0 },
             id,
@@ -121,6 +129,8 @@ impl Node {
             requests: Requests::default(),
             membership: Membership::default(),
             transfers: Transfers::default(),
+            detector,
+            gossip: gossip::Counts::default(),
             waiting_bytes: 0,
             unsettled: 0,
             open: BTreeSet::new(),
@@ -144,6 +154,7 @@ impl Node {
             Event::RingAbsent => self.membership.saw_no_ring(),
             Event::Ring(ring) => self.on_ring(ring),
             Event::Close { within_ms } => self.close(within_ms),
+            Event::Gossip(on) => self.switch_gossip(on),
             Event::Tick => self.on_tick(),
         }
         std::mem::swap(&mut self.out, effects);
@@ -151,10 +162,8 @@ impl Node {
 
     /// When to tick next, in monotonic microseconds; `None`: only when something happens.
     pub fn wake_at(&self) -> Option<u64> {
-        [self.tasks.wake_at(), self.membership.wake_at(), self.transfers.wake_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        let (tasks, membership) = (self.tasks.wake_at(), self.membership.wake_at());
+        [tasks, membership, self.transfers.wake_at(), self.detector.wake_at()].into_iter().flatten().min()
     }
 
     /// The ring it goes by.
@@ -176,6 +185,7 @@ impl Node {
         self.tick_close();
         self.tick_membership();
         self.tick_transfers();
+        self.tick_gossip();
     }
 
     fn on_too_many_frames(&mut self, client: Client, frames: usize) {

@@ -51,6 +51,7 @@ impl Node {
             Message::Inspected { id, siblings } => self.on_inspected(id, from, Ok(siblings)),
             Message::Refused { id, epoch } => self.on_refused(from, id, epoch),
             Message::Failed { id, failure } => self.on_failed(from, id, failure),
+            Message::Gossip { epoch, packet } => self.on_gossip(from, epoch, &packet),
         }
     }
 
@@ -304,6 +305,10 @@ impl Node {
     }
 
     pub(super) fn on_unsent(&mut self, to: NodeName, message: Message) {
+        if let Message::Gossip { .. } = message {
+            // That is silence, and silence is what gossip is about.
+            return;
+        }
         self.membership.count_unsent(to);
         // All else is told again after a while, like what is met by silence: an earlier attempt may have arrived.
         if let Message::Inspect { id, .. } = message {

@@ -6,11 +6,12 @@ use ringkv_common::message::reply::{self, Envelope};
 use ringkv_common::name::NodeName;
 use ringkv_common::placement::{self, Standing, Strategy};
 use ringkv_common::ring::orchestrator::Report;
-use ringkv_common::ring::{Change, ClusterId, Ring};
+use ringkv_common::ring::{self, Change, ClusterId, Ring};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Node;
+use super::detector::View;
 use super::effect::{Client, Effect, Token};
 use super::task::Task;
 use crate::store::Measure;
@@ -33,6 +34,28 @@ pub struct Peer {
     pub host: String,
     /// Its client port.
     pub port: u16,
+    /// What gossip says of it.
+    #[serde(default)]
+    pub view: View,
+    /// For how many milliseconds.
+    #[serde(default)]
+    pub for_ms: u64,
+    /// The epoch of its ring when it was last heard itself; 0: it was not.
+    #[serde(default)]
+    pub epoch: u64,
+}
+
+/// What gossip has come to in this life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gossip {
+    /// Whether it is switched on.
+    pub on: bool,
+    /// How often a peer became suspect.
+    pub suspicions: u64,
+    /// How often a peer was called down.
+    pub downs: u64,
+    /// Packets that were not taken: no packets, or of nodes that are not in the ring.
+    pub refused: u64,
 }
 
 /// What a node says of itself.
@@ -85,6 +108,9 @@ pub struct Status {
     pub report: Report,
     /// The other nodes.
     pub peers: Vec<Peer>,
+    /// How this node learns of them.
+    #[serde(default)]
+    pub gossip: Gossip,
     /// The ring, where it was wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ring: Option<Box<RawValue>>,
@@ -184,10 +210,21 @@ impl Node {
                 handshakes: gauges.handshakes_failed,
             },
             report: self.report(),
-            peers: others
-                .map(|n| Peer { node: n.name, host: n.host.clone(), port: n.ports.client })
-                .collect(),
+            peers: others.map(|n| self.peer(n)).collect(),
+            gossip: self.gossip_status(),
             ring: if with_ring { ring.and_then(raw) } else { None },
+        }
+    }
+
+    fn peer(&self, node: &ring::Node) -> Peer {
+        let seen = self.detector.peer(node.name);
+        Peer {
+            node: node.name,
+            host: node.host.clone(),
+            port: node.ports.client,
+            view: seen.map_or(View::Unknown, |p| p.view),
+            for_ms: seen.map_or(0, |p| self.now.mono_us.saturating_sub(p.since_us) / 1000),
+            epoch: seen.map_or(0, |p| p.epoch),
         }
     }
 

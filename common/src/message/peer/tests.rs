@@ -69,6 +69,7 @@ fn messages() -> Vec<Message> {
         Message::Inspected { id: 1, siblings: siblings() },
         Message::Refused { id: 1, epoch: 2 },
         Message::Failed { id: 1, failure },
+        Message::Gossip { epoch: 3, packet: Box::from([0, 255, 7]) },
     ]
 }
 
