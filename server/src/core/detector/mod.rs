@@ -19,82 +19,33 @@
 //! ring hears of it by the next probe, and whom to ask, until it has it.
 
 mod chance;
+mod hands;
 mod life;
 mod packet;
 mod settings;
 mod timers;
+mod view;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use foca::{Foca, Member, Message, NoCustomBroadcast, Notification, Runtime, State, Timer};
+use foca::{Foca, Member, Message, NoCustomBroadcast, State, Timer};
 use ringkv_common::name::NodeName;
 use ringkv_common::time::Now;
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use self::chance::Chance;
+use self::hands::Hands;
 use self::life::{GENERATION_MAX, Life};
 use self::packet::{Compact, Packet};
 pub use self::settings::Settings;
 use self::timers::{Purpose, Timers};
+pub use self::view::{Change, Peer, Refusal, View};
 
 type Swim = Foca<Life, Compact, Chance, NoCustomBroadcast>;
 
 /// Nodes that are greeted at a time.
 const ANNOUNCE_FANOUT: usize = 3;
-
-/// What a node thinks of another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum View {
-    /// Nothing was heard of it yet, or gossip is off.
-    #[default]
-    Unknown,
-    /// It answers, or somebody says so.
-    Alive,
-    /// It did not answer and may still object.
-    Suspect,
-    /// It did not object, or was never heard of.
-    Down,
-}
-
-/// Another node of the ring, as this one sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// What is thought of it.
-    pub view: View,
-    /// Since when, in monotonic microseconds.
-    pub since_us: u64,
-    /// The epoch of its ring when it was last heard itself; 0: it was not.
-    pub epoch: u64,
-}
-
-/// A view that changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// Of whom.
-    pub peer: NodeName,
-    /// What it was.
-    pub from: View,
-    /// What it is.
-    pub to: View,
-}
-
-/// Why a packet was not taken. Nothing has changed.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum Refusal {
-    /// The sender is no other node of the ring.
-    #[error("it is from a node that is not in the ring")]
-    Stranger,
-    /// It is none, or larger than any.
-    #[error("it is no packet of gossip")]
-    Malformed,
-    /// It says to be of another than its frame, or to another than this node.
-    #[error("it names another sender or receiver than its frame")]
-    Forged,
-}
 
 /// Tells which nodes of the ring answer.
 ///
@@ -400,33 +351,6 @@ impl fmt::Debug for Detector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let life = self.swim.as_ref().map(|swim| swim.identity());
         f.debug_struct("Detector").field("life", &life).field("peers", &self.peers).finish_non_exhaustive()
-    }
-}
-
-/// What foca wants done.
-struct Hands<'a> {
-    now_us: u64,
-    timers: &'a mut Timers,
-    outgoing: &'a mut Vec<(NodeName, Box<[u8]>)>,
-    peers: &'a BTreeMap<NodeName, Peer>,
-    /// Set where this life is over for others.
-    over: &'a mut bool,
-}
-
-impl Runtime<Life> for Hands<'_> {
-    /// Views of others are compared instead: foca says nothing of suspects.
-    fn notify(&mut self, notification: Notification<'_, Life>) {
-        *self.over |= notification == Notification::Defunct;
-    }
-
-    fn send_to(&mut self, to: Life, bytes: &[u8]) {
-        if self.peers.contains_key(&to.name) {
-            self.outgoing.push((to.name, bytes.into()));
-        }
-    }
-
-    fn submit_after(&mut self, timer: Timer<Life>, after: std::time::Duration) {
-        self.timers.set_for_foca(self.now_us, timer, after.as_micros() as u64);
     }
 }
 
