@@ -164,22 +164,28 @@ impl Siblings {
         self.versions.iter().find(|v| request != 0 && v.request == request)
     }
 
-    /// A hash of the whole state: replicas whose digests are equal hold the same. XXH3-64 over the clock's and the
-    /// versions' dots; a dot names its content, so that needs no reading.
+    /// A hash of the whole state: replicas whose digests are equal hold the same. See [`digest`].
     pub fn digest(&self) -> u64 {
-        let mut bytes: SmallVec<[u8; 64]> = SmallVec::new();
-        for dot in self.clock.entries().iter().copied().chain(self.versions.iter().map(|v| v.dot)) {
-            bytes.extend_from_slice(&dot.actor.id.to_le_bytes());
-            bytes.extend_from_slice(&dot.counter.to_le_bytes());
-        }
-        bytes.push(self.versions.len() as u8);
-        crate::key::hash(&bytes)
+        let versions = self.versions.iter().map(|v| v.dot);
+        digest(self.clock.entries().iter().copied().chain(versions), self.versions.len())
     }
 
     /// What a client sends back to settle what it was shown.
     pub fn context(&self) -> Context {
         Context { clock: self.clock.clone(), foreign: self.foreign.clone() }
     }
+}
+
+/// The digest of a state with these dots, those of its clock and then those of its so many versions: XXH3-64 over them.
+/// A dot names its content, so that needs no reading.
+pub fn digest(dots: impl Iterator<Item = Dot>, versions: usize) -> u64 {
+    let mut bytes: SmallVec<[u8; 64]> = SmallVec::new();
+    for dot in dots {
+        bytes.extend_from_slice(&dot.actor.id.to_le_bytes());
+        bytes.extend_from_slice(&dot.counter.to_le_bytes());
+    }
+    bytes.push(versions as u8);
+    crate::key::hash(&bytes)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::Record;
 use ringkv_common::time::Stamp;
-use ringkv_common::version::{Actor, Clock, Content, Dot, Siblings, Version};
+use ringkv_common::version::{Actor, Clock, Content, Dot, Siblings, Version, digest};
 use smallvec::SmallVec;
 
 use super::Measure;
@@ -244,22 +244,33 @@ impl<'a> Raw<'a> {
     pub fn record(self, actors: &Actors) -> Record {
         match self.body {
             Body::General(record) => *record,
-            Body::Usual { key, .. } => {
-                let key = std::str::from_utf8(key).ok().and_then(|key| Key::new(key).ok());
-                (key.expect("a key was valid when it was written"), self.siblings(actors))
+            Body::Usual { .. } => (self.to_key(), self.siblings(actors)),
+        }
+    }
+
+    /// The key, built.
+    pub fn to_key(&self) -> Key {
+        let key = std::str::from_utf8(self.key()).ok().and_then(|key| Key::new(key).ok());
+        key.expect("a key was valid when it was written")
+    }
+
+    /// [`Siblings::digest`], without building them.
+    pub fn digest(&self, actors: &Actors) -> u64 {
+        match &self.body {
+            Body::General(record) => record.1.digest(),
+            Body::Usual { clock, entries, place, .. } => {
+                let version = dots(clock, *entries, actors).nth(usize::from(*place));
+                digest(dots(clock, *entries, actors).chain(version), 1)
             }
         }
     }
 
     fn siblings(self, actors: &Actors) -> Siblings {
-        let Body::Usual { flags, mut clock, entries, place, stamp, request, value, .. } = self.body else {
+        let Body::Usual { flags, clock, entries, place, stamp, request, value, .. } = self.body else {
             let Body::General(record) = self.body else { unreachable!("there are two kinds") };
             return record.1;
         };
-        let clock = Clock::of_entries((0..entries).map(|_| {
-            let actor = actors.list[clock.number() as usize];
-            Dot { actor, counter: clock.number() }
-        }));
+        let clock = Clock::of_entries(dots(&clock, entries, actors));
         let content = match flags & KIND {
             JSON => Content::Json(Arc::from(value)),
             BINARY => Content::Binary(Arc::from(value)),
@@ -270,6 +281,15 @@ impl<'a> Raw<'a> {
         let version = Version { dot, stamp, request, contextual, content };
         Siblings { clock, versions: SmallVec::from_iter([version]), ..Siblings::default() }
     }
+}
+
+/// The entries of a clock.
+fn dots(clock: &Reader<'_>, entries: u8, actors: &Actors) -> impl Iterator<Item = Dot> {
+    let mut clock = Reader { bytes: clock.bytes };
+    (0..entries).map(move |_| {
+        let actor = actors.list[clock.number() as usize];
+        Dot { actor, counter: clock.number() }
+    })
 }
 
 impl<'a> Body<'a> {

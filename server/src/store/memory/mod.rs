@@ -7,7 +7,7 @@ use ringkv_common::message::peer::{Record, Stretch};
 use ringkv_common::version::Siblings;
 
 use self::table::{Entry, Table};
-use super::record::{self, Actors};
+use super::record::{self, Actors, Raw};
 use super::{Measure, Slice, Storage};
 
 /// Bytes that a processor fetches at once.
@@ -53,30 +53,29 @@ impl Memory {
         key.partition(self.partitions.len() as u32) as usize
     }
 
-    /// The entries of a stretch from behind `after` on, the one with the hash of `after` included.
-    fn range(&self, stretch: &Stretch) -> impl Iterator<Item = &Entry> {
+    /// The records of a stretch in key order, each with its hash, none of them built.
+    fn raws<'a>(&'a self, stretch: &'a Stretch) -> impl Iterator<Item = (u64, Raw<'a>)> {
         let partitions = self.partitions();
         let first = stretch.after.as_ref().map_or(first_hash(stretch.partition, partitions), Key::hash);
         let last = stretch.until.as_ref().map_or(last_hash(stretch.partition, partitions), Key::hash);
-        self.partitions[stretch.partition as usize].entries.range(first, last)
-    }
-
-    fn records<'a>(&'a self, stretch: &'a Stretch) -> impl Iterator<Item = Record> + 'a {
-        let inside = |key: &Key| {
-            stretch.after.as_ref().is_none_or(|after| key > after)
-                && stretch.until.as_ref().is_none_or(|until| key <= until)
-        };
-        self.range(stretch)
-            .flat_map(|entry| sorted(record::raws(entry).map(|raw| raw.record(&self.actors))))
-            .filter(move |(key, _)| inside(key))
+        let order = |key: &'a Key| (key.hash(), key.text().as_bytes());
+        let (after, until) = (stretch.after.as_ref().map(order), stretch.until.as_ref().map(order));
+        self.partitions[stretch.partition as usize]
+            .entries
+            .range(first, last)
+            .flat_map(|(hash, entry)| sorted(record::raws(entry)).map(move |raw| (hash, raw)))
+            .filter(move |(hash, raw)| {
+                let key = (*hash, raw.key());
+                after.is_none_or(|after| key > after) && until.is_none_or(|until| key <= until)
+            })
     }
 }
 
 /// Records of one hash in key order.
-fn sorted(records: impl Iterator<Item = Record>) -> impl Iterator<Item = Record> {
-    let mut records: smallvec::SmallVec<[Record; 1]> = records.collect();
-    records.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    records.into_iter()
+fn sorted<'a>(raws: impl Iterator<Item = Raw<'a>>) -> impl Iterator<Item = Raw<'a>> {
+    let mut raws: smallvec::SmallVec<[Raw<'a>; 1]> = raws.collect();
+    raws.sort_unstable_by(|a, b| a.key().cmp(b.key()));
+    raws.into_iter()
 }
 
 impl Storage for Memory {
@@ -126,24 +125,28 @@ impl Storage for Memory {
     }
 
     fn scan(&self, stretch: &Stretch, known: &[(u64, u64)], slice: Slice) -> (Vec<Record>, Option<Key>) {
-        let (mut found, mut bytes, mut seen, mut looked_bytes) = (Vec::new(), 0, 0, 0);
-        let mut last = None;
-        for (key, siblings) in self.records(stretch) {
+        let (mut found, mut bytes, mut seen, mut looked_bytes) = (Vec::<Record>::new(), 0, 0, 0);
+        // The last one looked at, where it was not returned.
+        let mut skipped: Option<Raw<'_>> = None;
+        for (hash, raw) in self.raws(stretch) {
             let full = seen >= slice.records_max
                 || bytes >= slice.bytes_max
                 || looked_bytes >= slice.looked_bytes_max;
             if full && seen > 0 {
+                let last = skipped.map(|raw| raw.to_key()).or_else(|| Some(found.last()?.0.clone()));
                 return (found, last);
             }
             seen += 1;
-            last = Some(key.clone());
-            let record_bytes = Measure::of(&key, &siblings).bytes as usize;
+            let record_bytes = raw.measure().bytes as usize;
             looked_bytes += record_bytes;
-            let digest = known.binary_search_by_key(&key.hash(), |(hash, _)| *hash).map(|at| known[at].1);
-            if digest != Ok(siblings.digest()) {
-                bytes += record_bytes;
-                found.push((key, siblings));
+            let there = known.binary_search_by_key(&hash, |(hash, _)| *hash);
+            if there.is_ok_and(|at| known[at].1 == raw.digest(&self.actors)) {
+                skipped = Some(raw);
+                continue;
             }
+            skipped = None;
+            bytes += record_bytes;
+            found.push(raw.record(&self.actors));
         }
         (found, None)
     }
@@ -151,22 +154,22 @@ impl Storage for Memory {
     fn digests(&self, stretch: &Stretch, slice: Slice) -> (Vec<(u64, u64)>, Option<Key>) {
         let mut digests: Vec<(u64, u64)> = Vec::new();
         let mut looked_bytes = 0;
-        let mut last = None;
-        for (key, siblings) in self.records(stretch) {
+        let mut last: Option<Raw<'_>> = None;
+        for (hash, raw) in self.raws(stretch) {
             // Two keys of one hash get no digest, so that both are always sent.
-            let twin = digests.last_mut().filter(|(hash, _)| *hash == key.hash());
+            let twin = digests.last_mut().filter(|(before, _)| *before == hash);
             if let Some((_, digest)) = twin {
                 *digest = 0;
-                last = Some(key);
+                last = Some(raw);
                 continue;
             }
             let full = digests.len() >= slice.records_max || looked_bytes >= slice.looked_bytes_max;
             if full && !digests.is_empty() {
-                return (digests, last);
+                return (digests, last.map(|raw| raw.to_key()));
             }
-            looked_bytes += Measure::of(&key, &siblings).bytes as usize;
-            digests.push((key.hash(), siblings.digest()));
-            last = Some(key);
+            looked_bytes += raw.measure().bytes as usize;
+            digests.push((hash, raw.digest(&self.actors)));
+            last = Some(raw);
         }
         (digests, None)
     }

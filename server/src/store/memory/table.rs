@@ -18,6 +18,9 @@ pub type Entry = Box<[u8]>;
 /// The fewest places.
 const PLACES_MIN: usize = 4;
 
+/// Slots whose entries are fetched together by a scan.
+const FETCHED: usize = 32;
+
 #[derive(Debug, Default)]
 struct Slot {
     hash: u64,
@@ -120,15 +123,24 @@ impl Table {
         }
     }
 
-    /// The entries of the hashes from `first` to `last`, in order.
-    pub fn range(&self, first: u64, last: u64) -> impl Iterator<Item = &Entry> {
+    /// The entries of the hashes from `first` to `last`, in order, each with its hash.
+    pub fn range(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, &Entry)> {
         let from = self.slots.get(self.home(first)..).unwrap_or_default();
-        from.iter()
+        from.chunks(FETCHED)
+            .inspect(|slots| fetch(slots))
+            .flatten()
             .filter_map(|slot| slot.entry.as_ref().map(|entry| (slot.hash, entry)))
             .skip_while(move |(hash, _)| *hash < first)
             .take_while(move |(hash, _)| *hash <= last)
-            .map(|(_, entry)| entry)
     }
+}
+
+/// Loads the entries of some slots into the processor's caches: loads that do not wait for each other, as those of
+/// a scan would, record by record.
+fn fetch(slots: &[Slot]) {
+    let ends = |entry: &Entry| entry.first().copied().unwrap_or(0) ^ entry.last().copied().unwrap_or(0);
+    let entries = slots.iter().filter_map(|slot| slot.entry.as_ref());
+    std::hint::black_box(entries.map(ends).fold(0, |sum, ends| sum ^ ends));
 }
 
 #[cfg(test)]
@@ -160,9 +172,9 @@ mod tests {
                 prop_assert_eq!(table.get(hash ^ 1), twin.get(&(hash ^ 1)));
             }
             let (a, b) = (shared(ends.0).min(shared(ends.1)), shared(ends.0).max(shared(ends.1)));
-            let expected: Vec<&Entry> = twin.range(a..=b).map(|(_, entry)| entry).collect();
+            let expected: Vec<(u64, &Entry)> = twin.range(a..=b).map(|(hash, entry)| (*hash, entry)).collect();
             prop_assert_eq!(table.range(a, b).collect::<Vec<_>>(), expected);
-            let all: Vec<&Entry> = twin.values().collect();
+            let all: Vec<(u64, &Entry)> = twin.iter().map(|(hash, entry)| (*hash, entry)).collect();
             prop_assert_eq!(table.range(shared(0), shared(u64::MAX)).collect::<Vec<_>>(), all);
         }
     }
