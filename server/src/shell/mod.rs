@@ -32,6 +32,9 @@ use crate::store::{Memory, Storage};
 
 /// Messages taken from one socket before the others have their turn.
 const BATCH: usize = 256;
+/// How long frames of peers are taken before clients have their turn: a frame may hold as many records as take a good
+/// part of it to join, and where a partition comes in, the next one is there when the last is done.
+const FRAMES_MAX: Duration = Duration::from_micros(200);
 /// Effects that are gathered before they are carried out: more keys than a processor fetches at once.
 const EFFECTS: usize = 32;
 /// Commands that may wait; they come from a handful of threads.
@@ -279,7 +282,11 @@ impl Shell {
     }
 
     fn take_frames(&mut self, now: Now) -> Result<bool, ShellError> {
+        let began = Instant::now();
         for taken in 0..BATCH {
+            if taken > 0 && began.elapsed() >= FRAMES_MAX {
+                break;
+            }
             let Some(frame) = self.peers.receive()? else { return Ok(taken > 0) };
             self.step(now, Event::Peer(frame));
         }
