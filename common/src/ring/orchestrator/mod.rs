@@ -253,6 +253,10 @@ impl Orchestrator {
                     // hold none.
                     self.reports.clear();
                     self.held.clear();
+                    if self.locked {
+                        // Whoever drives looks at once, and then at the pace of a change.
+                        self.survey_due = 0;
+                    }
                     self.parties = ring.as_deref().map(parties).unwrap_or_default();
                 }
                 (self.ring, self.ring_index, self.read.ring) = (ring, index, true);

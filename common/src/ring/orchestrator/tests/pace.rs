@@ -60,3 +60,17 @@ fn who_gets_the_lock_asks_at_once() {
     let actions = machine.step(world.now, Event::Lock(true));
     assert!(actions.contains(&Action::Survey(name(0), false)), "{actions:?}");
 }
+
+#[test]
+fn who_drives_asks_at_once_when_a_change_begins() {
+    let (world, _) = in_a_change();
+    let (founded, mut machine) = World::founded(3);
+    machine.step(founded.now, Event::Lock(true));
+    let later = founded.now.after_ms(5);
+    let now = crate::time::Now { mono_us: later, ..founded.now };
+    let asked = |actions: &[Action]| actions.contains(&Action::Survey(name(0), false));
+    let actions = machine.step(now, Event::Tick);
+    assert!(!asked(&actions), "nothing runs: {actions:?}");
+    let actions = machine.step(now, Event::Ring(world.ring.clone(), 901));
+    assert!(asked(&actions), "what was asked before says nothing of the change: {actions:?}");
+}
