@@ -9,13 +9,20 @@
 //!        ── the same bodies         ──► ringkv   a process
 //!   redis-benchmark -c C -P F       ──► redis    a process
 //! ```
+//!
+//! One row is about moving data: a whole cluster is started, gets a steady load, and a node is added and removed
+//! meanwhile; beside it the same records are copied plainly. See [`moving`].
 
+pub mod cluster;
+pub mod copy;
 pub mod load;
 pub mod memory;
+pub mod moving;
 pub mod process;
 pub mod redis;
 pub mod report;
 pub mod rows;
 pub mod serve;
 pub mod stats;
+pub mod steady;
 pub mod traffic;

@@ -1,7 +1,8 @@
 //! One command: measures a raw libzmq echo, ringkv and Redis side by side and prints their rates, ratios, latencies,
-//! CPU time and memory.
+//! CPU time and memory; and what a move costs clients beside how fast it is.
 
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -10,13 +11,15 @@ use ringkv_bench::load::{Load, Peer, Shape};
 use ringkv_bench::report::{self, Measured};
 use ringkv_bench::rows::{Bed, FILLING, Plan, ROWS};
 use ringkv_bench::traffic::Traffic;
-use ringkv_bench::{memory, redis, serve};
+use ringkv_bench::{cluster, copy, memory, moving, redis, serve};
 
 /// Measures a raw libzmq ROUTER echo, ringkv and Redis side by side
 ///
-/// Example: cargo run --release -p ringkv-bench -- --rows 1x512,memory
+/// Examples:
+///   cargo run --release -p ringkv-bench -- --rows 1x512,memory
+///   cargo run --release -p ringkv-bench -- --rows move --records 1000000 --foreground 10000
 #[derive(Parser)]
-#[command(version)]
+#[command(version, verbatim_doc_comment, after_help = MOVE)]
 struct Options {
     /// Half a second a measurement, two rounds, fewer keys: whether it works, not how fast
     #[arg(long)]
@@ -30,9 +33,15 @@ struct Options {
     /// Keys that are written and read
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     keys: u64,
-    /// Only these rows: 1x512, 50x16, 50x1, 1x1, batch, memory
+    /// Only these rows: 1x512, 50x16, 50x1, 1x1, batch, memory, move
     #[arg(long, value_delimiter = ',', value_name = "ROW")]
     rows: Vec<String>,
+    /// Records of the row about moves, half of which move
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+    records: u64,
+    /// Requests a second of the clients in the row about moves
+    #[arg(long, default_value_t = 10_000.0, value_name = "N")]
+    foreground: f64,
     /// Put the results into bench/RESULTS.md
     #[arg(long, conflicts_with_all = ["quick", "rows"])]
     write: bool,
@@ -40,12 +49,22 @@ struct Options {
     part: Option<Part>,
 }
 
+const MOVE: &str = "\
+The row `move`: a cluster of one node, started by server_consumer with the embedded agent, gets requests at a fixed
+rate from clients that do not wait for each other; each latency counts from when its request was due. node-1 is added,
+then removed, again and again; p99 while a move runs is divided by p99 before and after it. Beside it the records that
+moved are copied plainly, from one process's hash map into another's, over loopback. All processes share the machine's
+CPUs.";
+
 /// The parts by themselves, for this program's own use and for a profiler.
 #[derive(Subcommand)]
 enum Part {
     /// Serve the echo
     #[command(hide = true)]
     ServeEcho { port: u16 },
+    /// Receive the plain copy
+    #[command(hide = true)]
+    ServeCopy { port: u16 },
     /// Serve a node
     #[command(hide = true)]
     ServeNode { port: u16, peer: u16 },
@@ -66,10 +85,30 @@ enum Part {
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> Result<()> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let part = arguments.nth(1).unwrap_or_default();
+    // This program again, as the launcher that the row about moves starts, and as the nodes that the launcher starts.
+    if part == cluster::LAUNCHER {
+        cluster::terminate_with_parent();
+        return ringkv::server::main([part].into_iter().chain(arguments));
+    }
+    if part == cluster::NODE {
+        return ringkv::server::main(std::env::args_os());
+    }
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringkv-bench: {error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
     match options.part {
         Some(Part::ServeEcho { port }) => serve::echo(port),
+        Some(Part::ServeCopy { port }) => copy::serve(port),
         Some(Part::ServeNode { port, peer }) => serve::node(port, peer),
         Some(Part::Load { port, connections, in_flight, seconds, each }) => {
             let traffic = Traffic::batches(0..options.keys, each);
@@ -80,7 +119,7 @@ fn main() -> Result<()> {
             println!("{:.0} operations/s", operations / sample.elapsed.as_secs_f64());
             Ok(())
         }
-        None => compare(&options),
+        None => compare(options),
     }
 }
 
@@ -89,7 +128,7 @@ fn compare(options: &Options) -> Result<()> {
         !(options.write && cfg!(debug_assertions)),
         "figures of a debug build are not worth writing down: cargo run --release -p ringkv-bench -- --write"
     );
-    let names: Vec<&str> = ROWS.iter().map(|row| row.name).chain([memory::NAME]).collect();
+    let names: Vec<&str> = ROWS.iter().map(|row| row.name).chain([memory::NAME, moving::NAME]).collect();
     for wanted in &options.rows {
         ensure!(names.contains(&wanted.as_str()), "there is no row \"{wanted}\": {}", names.join(", "));
     }
@@ -138,7 +177,15 @@ fn measure(options: &Options, plan: Plan) -> Result<String> {
         let bytes = bytes.insert(memory::measure(keys)?);
         say(report::memory_table(bytes));
     }
-    say(report::goals(&measured, bytes.as_ref()));
+    let mut moves = None;
+    if wanted(moving::NAME) {
+        let records = if options.quick { options.records.min(100_000) } else { options.records };
+        let plan =
+            moving::Plan { rounds: plan.rounds, quiet: plan.time, records, per_second: options.foreground };
+        let moves = moves.insert(moving::measure(plan)?);
+        say(moves.table());
+    }
+    say(report::goals(&measured, bytes.as_ref(), moves.as_ref()));
     Ok(text)
 }
 

@@ -102,9 +102,15 @@ pub fn machine_busy() -> Result<Duration> {
 
 /// The CPU time of this process and of its children that have ended.
 pub fn own_cpu() -> Result<Duration> {
-    let text = std::fs::read_to_string("/proc/self/stat")?;
+    family_cpu(std::process::id())
+}
+
+/// The CPU time of a process and of its children that have ended.
+pub fn family_cpu(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     // The program's name may hold spaces; it ends with the last bracket.
-    let (_, fields) = text.rsplit_once(") ").context("/proc/self/stat has no bracket")?;
+    let (_, fields) = text.rsplit_once(") ").with_context(|| format!("{path} has no bracket"))?;
     let fields: Vec<&str> = fields.split(' ').collect();
     // utime stime cutime cstime: fields 14 to 17 of proc(5), and the first here is field 3.
     let ticks: Vec<u32> = fields[11..15].iter().map(|field| field.parse()).collect::<Result<_, _>>()?;

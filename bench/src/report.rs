@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::memory::{self, Bytes};
+use crate::moving::{self, Moves};
 use crate::redis;
 use crate::rows::{CALM, Figures, Goal, Plan, Quotient, Round, Row, System, noise};
 use crate::stats::{Spread, short};
@@ -41,7 +42,7 @@ impl Measured {
             Quotient::RateOfEcho => self.ratio(System::Echo, |f| f.per_second),
             Quotient::LatencyOfEcho => self.ratio(System::Echo, |f| f.p50_us),
             Quotient::RateOfRedis => self.ratio(System::Redis, |f| f.per_second),
-            Quotient::BytesOfRedis => None,
+            Quotient::BytesOfRedis | Quotient::LatencyOfQuiet | Quotient::RateOfCopy => None,
         }
     }
 
@@ -107,20 +108,26 @@ pub fn memory_table(bytes: &Bytes) -> String {
 }
 
 /// Which goals are reached.
-pub fn goals(measured: &[Measured], bytes: Option<&Bytes>) -> String {
+pub fn goals(measured: &[Measured], bytes: Option<&Bytes>, moves: Option<&Moves>) -> String {
     let mut lines = vec![cells(["row", "ringkv by", "measured", "reach", "aim", ""]), cells(["---"; 6])];
     for row in measured {
-        let note = match row.disturbed() {
-            0 => String::new(),
-            n => format!(", {n} of {} rounds disturbed", row.rounds.len()),
-        };
+        let note = disturbance(row.disturbed(), row.rounds.len(), "rounds");
         lines.push(goal(row.row.name, row.row.goal, row.quotient(), &note));
     }
     if let Some(bytes) = bytes {
         let quotient = bytes.redis.and_then(|(resident, _)| Spread::of([bytes.ringkv / resident]));
         lines.push(goal(memory::NAME, memory::GOAL, quotient, ""));
     }
+    if let Some(moves) = moves {
+        let note = disturbance(moves.disturbed(), moves.count(), "moves");
+        lines.push(goal(moving::NAME, moving::GOAL_LATENCY, moves.latency(), &note));
+        lines.push(goal(moving::NAME, moving::GOAL_RATE, moves.rate(), &note));
+    }
     lines.join("\n") + "\n"
+}
+
+fn disturbance(disturbed: usize, all: usize, what: &str) -> String {
+    if disturbed == 0 { String::new() } else { format!(", {disturbed} of {all} {what} disturbed") }
 }
 
 fn goal(name: &str, goal: Goal, measured: Option<Spread>, note: &str) -> String {
@@ -129,6 +136,8 @@ fn goal(name: &str, goal: Goal, measured: Option<Spread>, note: &str) -> String 
         Quotient::LatencyOfEcho => ("the echo's median latency", false),
         Quotient::RateOfRedis => ("the keys per second of Redis", true),
         Quotient::BytesOfRedis => ("the resident bytes of Redis", false),
+        Quotient::LatencyOfQuiet => ("its clients' p99 without a move", false),
+        Quotient::RateOfCopy => ("a plain copy's rate", true),
     };
     let verdict = measured.map_or("skipped", |Spread { median, .. }| {
         let meets = |wanted: f64| if more { median >= wanted } else { median <= wanted };
@@ -142,7 +151,8 @@ fn goal(name: &str, goal: Goal, measured: Option<Spread>, note: &str) -> String 
     cells([name, by, &measured, &goal.reach.to_string(), &goal.aim.to_string(), &format!("{verdict}{note}")])
 }
 
-fn cells<const N: usize>(cells: [&str; N]) -> String {
+/// A line of a table.
+pub fn cells<const N: usize>(cells: [&str; N]) -> String {
     format!("| {} |", cells.join(" | "))
 }
 
@@ -209,7 +219,7 @@ mod tests {
     fn a_disturbed_row_says_so() {
         let mut row = measured(&ROWS[0], 0.5);
         row.rounds[1][2] = Some(Figures { others: 0.4, ..row.rounds[1][0].expect("an echo") });
-        let text = goals(&[row], None);
+        let text = goals(&[row], None, None);
         assert!(text.ends_with("| reached, 1 of 3 rounds disturbed |\n"), "{text}");
     }
 
@@ -226,7 +236,7 @@ mod tests {
 
     #[test]
     fn goals_say_what_is_missed_reached_and_skipped() {
-        let goals_of = |row, ringkv| goals(&[measured(row, ringkv)], None);
+        let goals_of = |row, ringkv| goals(&[measured(row, ringkv)], None, None);
         assert!(goals_of(&ROWS[0], 0.44).ends_with("| **missed** |\n"));
         assert!(goals_of(&ROWS[0], 0.45).ends_with("| reached |\n"));
         assert!(goals_of(&ROWS[0], 0.71).ends_with("| aim |\n"));

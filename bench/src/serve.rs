@@ -66,11 +66,16 @@ pub fn node(client: u16, peer: u16) -> Result<()> {
     Ok(())
 }
 
-/// Whoever started this process holds its standard input open; when that closes, nobody needs it any more.
-fn end_with_parent() {
+/// Ends when nobody needs this process any more.
+pub fn end_with_parent() {
+    with_parent_gone(|| std::process::exit(0));
+}
+
+/// Whoever started this process holds its standard input open; when that closes, it is gone.
+pub fn with_parent_gone(then: impl FnOnce() + Send + 'static) {
     std::thread::spawn(|| {
         let mut byte = [0u8];
         while matches!(std::io::stdin().read(&mut byte), Ok(n) if n > 0) {}
-        std::process::exit(0);
+        then();
     });
 }
