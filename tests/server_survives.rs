@@ -138,6 +138,28 @@ fn the_embedded_agent_of_dev_ends_with_its_launcher_and_outlives_a_killed_one() 
     third.terminate();
 }
 
+#[test]
+fn an_embedded_agent_that_is_killed_is_started_again_by_its_launcher() {
+    let world = World::of_size(1);
+    let at = format!("127.0.0.1:{}", world.port(15));
+    let mut launcher = world.launch(&["--dev", "2", "--consul", &format!("http://{at}")]);
+    launcher.ready(2);
+    let agent = || {
+        let is_it = |pid: &i32| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split('\0').nth(1) == Some("agent")
+        };
+        pids_of(&at).into_iter().find(is_it)
+    };
+    let before = agent().unwrap();
+    kill(before, Signal::KILL);
+    launcher.logged("starts it again in 200ms");
+    until("another agent", || agent().filter(|pid| *pid != before));
+    until("an agent that answers", || std::net::TcpStream::connect(&at).ok());
+    launcher.terminate();
+    assert!(pids_of(&at).is_empty(), "it ends with its launcher");
+}
+
 /// A cluster of two with forty keys, whose Consul has just ended.
 fn without_consul() -> (World, support::Launcher) {
     let mut world = World::of_size(2);

@@ -75,7 +75,7 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
         None => None,
     };
     // Ends last: it is dropped after all that needs it.
-    let _agent = match settings.dev {
+    let mut agent = match settings.dev {
         Some(_) => Agent::ensure(&settings)?,
         None => None,
     };
@@ -131,7 +131,7 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
         nodes,
         hands,
     };
-    let ended = launcher.run(&word);
+    let ended = launcher.run(&word, agent.as_mut());
     stop.store(true, Ordering::Relaxed);
     let stopped = launcher.end(&word, &client);
     drop(watches);
@@ -197,7 +197,7 @@ struct Launcher {
 
 impl Launcher {
     /// Until a signal tells it to end.
-    fn run(&mut self, word: &Receiver<Word>) -> anyhow::Result<()> {
+    fn run(&mut self, word: &Receiver<Word>, mut agent: Option<&mut Agent>) -> anyhow::Result<()> {
         for node in self.wanted() {
             self.nodes.start(node)?;
         }
@@ -218,6 +218,9 @@ impl Launcher {
                 return Err(error);
             }
             self.look_after();
+            if let Some(agent) = &mut agent {
+                agent.tick();
+            }
         }
     }
 
