@@ -65,6 +65,9 @@ pub fn found(founding: &Founding, nodes: Vec<Node>) -> Result<Ring, Refusal> {
     if nodes.len() > NODES_MAX {
         return Err(Refusal::TooManyNodes(nodes.len()));
     }
+    if let Some(node) = nodes.iter().find(|n| !is_zone(&n.zone)) {
+        return Err(Refusal::Zone(node.name, node.zone.len()));
+    }
     let members = members(&nodes, None);
     let wish = Wish {
         strategy: founding.strategy,

@@ -249,6 +249,9 @@ fn a_ring_that_nobody_could_read_is_not_founded() {
     let nowhere = Node { host: "h".repeat(256), ..node(0, 100, 0) };
     let error = plan::found(&founding, vec![nowhere]).expect_err("no host").to_string();
     assert!(error.contains("which is no host"), "{error}");
+    let zoned = Node { zone: "z".repeat(300), ..node(0, 100, 0) };
+    let error = plan::found(&founding, vec![zoned]).expect_err("no zone").to_string();
+    assert!(error.contains("node-0 has 300 bytes: a zone is up to 255"), "{error}");
 }
 
 #[test]
