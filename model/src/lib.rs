@@ -13,7 +13,7 @@
 //! ```
 //!
 //! **What is real.** Rings, their phases and ends come from `ring::plan`, `Ring::advanced` and `Ring::aborted`; owners
-//! from `Ring::route` and `Ring::readers`; quorums from `quorum::Quorum`; what replicas hold from `version::Siblings`;
+//! from `Ring::route`, `Ring::readers` and `Ring::incoming`; quorums from `quorum::Quorum`; what replicas hold from `version::Siblings`;
 //! when a phase ends from `ring::orchestrator::standing`. The model asks them once for every case and keeps tables
 //! ([`rings`], [`gate`], [`values`]).
 //!

@@ -215,3 +215,23 @@ fn read_enough(config: &Config, readers: Nodes) -> Vec<bool> {
     let r = config.quorum.1.min(readers.count_ones() as usize);
     (0..16).map(|answered| enough(Quorum::new(names(readers), r), answered)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worlds;
+
+    #[test]
+    fn where_nothing_is_taken_back_the_key_moves_in_every_change() {
+        for config in worlds::small() {
+            let rings = Rings::new(&config);
+            let (mut at, mut moved) = (0, 0);
+            while let Some(next) = rings.views[at].next.or(rings.views[at].begun) {
+                at = usize::from(next);
+                let copies = rings.views[at].phase == Some(Phase::Copy);
+                moved += usize::from(copies && rings.views[at].ring.moves(rings.partition));
+            }
+            assert_eq!(moved, config.signals.len(), "{config}");
+        }
+    }
+}

@@ -91,3 +91,22 @@ fn number(all: &mut Vec<Siblings>, value: Siblings) -> Value {
     });
     Value::try_from(at).expect("two writes make a handful of values")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_covers_what_its_coordinator_held_and_a_join_what_either_did() {
+        let values = Values::new(2);
+        let (first, second) = (values.write(0, 0), values.write(0, 1));
+        let later = values.write(first, 1);
+        let covered = |v| values.covered(v);
+        assert_eq!([covered(0), covered(first), covered(second), covered(later)], [0, 0b01, 0b10, 0b11]);
+        assert_eq!(values.join(first, later), later, "the later one supersedes the first");
+        let both = values.join(first, second);
+        assert_eq!(covered(both), 0b11);
+        assert_eq!(both, values.join(second, first));
+        assert_ne!(both, later, "siblings are not the later one alone");
+    }
+}

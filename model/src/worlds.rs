@@ -99,7 +99,7 @@ pub fn small() -> Vec<Config> {
     ]
 }
 
-/// Those that take minutes and gigabytes.
+/// Those that take minutes and a gigabyte.
 pub fn large() -> Vec<Config> {
     vec![
         Config { name: "two writes, a crash", crashes: 1, ..two_writes() },
@@ -107,7 +107,8 @@ pub fn large() -> Vec<Config> {
         Config { name: "pairs, read slowly, a crash", crashes: 1, ..pairs_read() },
         Config { name: "pairs, two orchestrators", launchers: 2, ..pairs() },
         Config { name: "shrinking, two orchestrators", launchers: 2, ..shrinking() },
-        Config { name: "triples, two orchestrators", launchers: 2, crashes: 0, ..triples() },
+        Config { name: "triples, two orchestrators", launchers: 2, ..triples() },
+        Config { name: "finishing triples", adoption: Adoption::Finishes, ..triples_by_quorums() },
         Config { name: "triples, read slowly", reads: 1, ..triples_by_quorums() },
         Config { name: "triples by quorums, a crash", crashes: 1, ..triples_by_quorums() },
     ]

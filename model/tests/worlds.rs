@@ -36,8 +36,9 @@ holds!(
     pairs,
     pairs_read,
     shrinking,
-    triples,
-    triples_by_quorums
+    growing,
+    triples_by_quorums,
+    triples
 );
 
 #[test]
