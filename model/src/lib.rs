@@ -13,9 +13,9 @@
 //! ```
 //!
 //! **What is real.** Rings, their phases and ends come from `ring::plan`, `Ring::advanced` and `Ring::aborted`; owners
-//! from `Ring::route`, `Ring::readers` and `Ring::incoming`; quorums from `quorum::Quorum`; what replicas hold from `version::Siblings`;
-//! when a phase ends from `ring::orchestrator::standing`. The model asks them once for every case and keeps tables
-//! ([`rings`], [`gate`], [`values`]).
+//! from `Ring::route`, `Ring::readers` and `Ring::incoming`; quorums from `quorum::Quorum`; what replicas hold from
+//! `version::Siblings`; when a phase ends from `ring::orchestrator::standing`. The model asks them once for every case
+//! and keeps tables ([`rings`], [`gate`], [`values`]). That compare-and-set lets one of two win is taken from Consul.
 //!
 //! **What is told again**, because the machines that run are too large to be states: the node (`server/src/core`) and
 //! the orchestrator around its decisions. [`step`] is that, one function a step.
