@@ -150,9 +150,11 @@ impl Peers {
         self.peers.values().try_for_each(|peer| Ok(peer.socket.set_linger(sockets::LINGER_MS)?))
     }
 
-    /// Whether messages wait to be sent.
+    /// Whether messages wait to be sent, for which the loop shall look soon. Gossip goes to dead peers for as long as
+    /// they are dead; for that alone the next turn is soon enough.
     pub fn waiting(&self) -> bool {
-        self.peers.values().any(|p| !p.waiting.is_empty())
+        let urgent = |w: &Waiting| !matches!(w.message, Message::Gossip { .. });
+        self.peers.values().any(|p| p.waiting.iter().any(urgent))
     }
 
     /// Sends what waits, and returns what has waited too long.
