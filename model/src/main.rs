@@ -10,7 +10,7 @@ ringkv-model: explores every state of small worlds in which the ring changes
 
 usage: ringkv-model [small | large | bugs | NAME]
 
-  (nothing)   the small worlds, then the large ones: minutes, and up to 1 GB
+  (nothing)   the small worlds, then the large ones: minutes, and up to 1.3 GB
   small       the worlds that the tests explore too
   large       the others
   bugs        every bug that can be put in, and the shortest way to where it shows
