@@ -18,6 +18,8 @@ use super::refused;
 
 /// The most nodes a cluster is founded with: node-99 is the last one whose port can be derived.
 pub const SIZE_MAX: u16 = 100;
+/// The highest `--port` that leaves room for node-0's ports.
+const BASE_MAX: u16 = u16::MAX - 10_000;
 /// Percent above the fair share that a node may hold.
 const BALANCE_DEFAULT: f64 = 5.0;
 
@@ -157,6 +159,11 @@ impl Settings {
         }
         if self.nodes.as_ref().is_some_and(BTreeSet::is_empty) {
             return Err(refused("--nodes names no node: give numbers, as in --nodes 0,3"));
+        }
+        if let Some(base) = self.base.filter(|base| !(1..=BASE_MAX).contains(base)) {
+            return Err(refused(format!(
+                "--port is {base}: node n needs the ports P + n, P + n + 5000 and P + n + 10000, so P is 1 to {BASE_MAX}"
+            )));
         }
         for node in self.nodes.iter().flatten() {
             self.place(*node)?;
@@ -319,6 +326,8 @@ mod tests {
             (r#"{"dev":101}"#, "1 to 100 nodes"),
             (r#"{"nodes":[100]}"#, "--port"),
             (r#"{"nodes":[]}"#, "--nodes 0,3"),
+            (r#"{"port":0}"#, "P is 1 to 55535"),
+            (r#"{"port":55536}"#, "--port is 55536"),
             (r#"{"partitions":100}"#, "a power of two from 64"),
             (r#"{"weight":10001}"#, "0 to 10000"),
             (r#"{"cluster":"a/b"}"#, "letters, digits"),
