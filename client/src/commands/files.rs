@@ -105,6 +105,9 @@ impl Reader {
     }
 }
 
+/// What some editors put before a text in UTF-8. Tables lose theirs in the csv reader.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 fn next_jsonl(input: &mut dyn BufRead, number: &mut u64, bytes: &mut u64) -> std::io::Result<Option<Line>> {
     loop {
         let mut line = Vec::new();
@@ -121,7 +124,10 @@ fn next_jsonl(input: &mut dyn BufRead, number: &mut u64, bytes: &mut u64) -> std
             let record = Err(format!("longer than {LINE_BYTES_MAX} bytes"));
             return Ok(Some(Line { number: line_number, record, bytes: *bytes }));
         }
-        let text = line.trim_ascii();
+        let text = match line.strip_prefix(BYTE_ORDER_MARK) {
+            Some(behind) if line_number == 1 => behind.trim_ascii(),
+            _ => line.trim_ascii(),
+        };
         if text.is_empty() {
             continue;
         }
@@ -275,6 +281,15 @@ mod tests {
         let read = lines(text, Format::Csv);
         let seen: Vec<(u64, bool)> = read.iter().map(|l| (l.number, l.record.is_ok())).collect();
         assert_eq!(seen, [(2, true), (3, false), (4, false), (5, true), (7, false)]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_record() {
+        for (text, format) in [("{\"key\":\"a\",\"value\":1}\r\n", Format::Jsonl), ("a,1\r\n", Format::Csv)] {
+            let read = lines(&format!("\u{feff}{text}"), format);
+            assert_eq!(read[0].record.as_ref().unwrap().key, "a");
+            assert_eq!(read.len(), 1);
+        }
     }
 
     #[test]
