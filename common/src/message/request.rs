@@ -117,8 +117,9 @@ pub fn parse(body: &[u8], value: Option<&[u8]>, limits: &Limits) -> Result<Reque
         let text = format!("the message has {bytes} bytes, {} are allowed", limits.message_bytes_max);
         return Err((None, Failure::new(Code::TooLarge, text)));
     }
-    let fields = fields(body).map_err(|failure| (id_of(body), failure))?;
-    let id = fields.id.map(|id| Box::from(id.get()));
+    let fields = fields(body).map_err(|failure| (id_of(body, limits), failure))?;
+    // One that is too long is refused, and not sent back.
+    let id = fields.id.filter(|id| id.get().len() <= limits.value_bytes_max).map(|id| Box::from(id.get()));
     match understand(fields, value, limits) {
         Ok((operation, terms)) => Ok(Request { id, operation, terms }),
         Err(failure) => Err((id, failure)),
@@ -132,6 +133,10 @@ fn fields(body: &[u8]) -> Result<Fields<'_>, Failure> {
     let body = std::str::from_utf8(body).map_err(|e| {
         Failure::new(Code::BadJson, format!("the message is no UTF-8 from byte {} on", e.valid_up_to()))
     })?;
+    // The reader takes a list for an object whose names are left out.
+    if body.trim_start().starts_with('[') {
+        return Err(bad("the request is a list: send one JSON object"));
+    }
     match serde_json::from_str(body) {
         Ok(fields) => Ok(fields),
         // The README of the original showed this text, with its comma.
@@ -152,14 +157,14 @@ fn shape_or_syntax(error: &serde_json::Error) -> Failure {
 }
 
 /// The `id` of a request that is otherwise of the wrong shape, so that the error still finds its sender.
-fn id_of(body: &[u8]) -> Option<Box<str>> {
+fn id_of(body: &[u8], limits: &Limits) -> Option<Box<str>> {
     #[derive(Deserialize)]
     struct Id<'a> {
         #[serde(borrow)]
         id: &'a RawValue,
     }
     let id = serde_json::from_slice::<Id>(body).ok()?.id;
-    text::check(id.get()).is_ok().then(|| Box::from(id.get()))
+    (id.get().len() <= limits.value_bytes_max && text::check(id.get()).is_ok()).then(|| Box::from(id.get()))
 }
 
 fn bad(message: impl Into<String>) -> Failure {
@@ -169,6 +174,7 @@ fn bad(message: impl Into<String>) -> Failure {
 fn understand(f: Fields, second: Option<&[u8]>, limits: &Limits) -> Result<(Operation, Terms), Failure> {
     let terms = terms(&f)?;
     if let Some(id) = f.id {
+        within("id", id.get().len(), limits)?;
         text::check(id.get()).map_err(|e| bad(format!("in id: {e}")))?;
     }
     let op = &*f.op.0;
@@ -281,23 +287,23 @@ fn content(f: &Fields, second: Option<&[u8]>, limits: &Limits) -> Result<Content
         (None, None) => Err(bad(format!("{} needs the field \"value\", or a second frame", f.op.0))),
         (Some(raw), None) => json(raw, limits),
         (None, Some(bytes)) => {
-            within(bytes.len(), limits)?;
+            within("the value", bytes.len(), limits)?;
             Ok(Content::Binary(Arc::from(bytes)))
         }
     }
 }
 
 fn json(raw: &RawValue, limits: &Limits) -> Result<Content, Failure> {
-    within(raw.get().len(), limits)?;
+    within("the value", raw.get().len(), limits)?;
     text::check(raw.get()).map_err(|e| bad(e.to_string()))?;
     Ok(Content::Json(Arc::from(raw.get().as_bytes())))
 }
 
-fn within(bytes: usize, limits: &Limits) -> Result<(), Failure> {
+fn within(what: &str, bytes: usize, limits: &Limits) -> Result<(), Failure> {
     if bytes <= limits.value_bytes_max {
         return Ok(());
     }
-    let text = format!("the value has {bytes} bytes, {} are allowed (--max-value)", limits.value_bytes_max);
+    let text = format!("{what} has {bytes} bytes, {} are allowed (--max-value)", limits.value_bytes_max);
     Err(Failure::new(Code::TooLarge, text))
 }
 

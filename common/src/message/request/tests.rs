@@ -45,6 +45,7 @@ fn the_originals_get_all_with_its_comma_is_accepted() {
 fn every_bad_request_is_told_what_is_wrong_with_it() {
     use Code::*;
     let long = format!(r#"{{"op":"GET_ONE","key":"{}"}}"#, "k".repeat(1025));
+    let long_id = format!(r#"{{"op":"PING","id":"{}"}}"#, "i".repeat((1 << 20) + 1));
     let large = format!(r#"{{"op":"PUT","key":"k","value":"{}"}}"#, "v".repeat(1 << 20));
     let deep = format!(r#"{{"op":"PUT","key":"k","value":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
     let cases: &[(&str, Code, &str)] = &[
@@ -52,7 +53,7 @@ fn every_bad_request_is_told_what_is_wrong_with_it() {
         ("PUT k v", BadJson, "no JSON"),
         (r#"{"op":"PUT""#, BadJson, "no JSON"),
         (r#"{"op":"PING"} x"#, BadJson, "no JSON"),
-        ("[1]", BadRequest, "wrong shape"),
+        ("[1]", BadRequest, "a list: send one JSON object"),
         ("7", BadRequest, "wrong shape"),
         ("null", BadRequest, "wrong shape"),
         (r#"{"key":"k"}"#, BadRequest, "missing field `op`"),
@@ -63,6 +64,7 @@ fn every_bad_request_is_told_what_is_wrong_with_it() {
         (r#"{"op":"GET_ONE","key":7}"#, BadRequest, "a string"),
         (r#"{"op":"GET_ONE","key":""}"#, BadRequest, "empty"),
         (&long, TooLarge, "1025 bytes"),
+        (&long_id, TooLarge, "id has 1048579 bytes"),
         (&large, TooLarge, "1048578 bytes, 1048576"),
         (&deep, BadRequest, "128 deep"),
         (r#"{"op":"PUT","key":"k","value":"\ud800"}"#, BadRequest, "lone surrogate"),
@@ -111,6 +113,8 @@ fn the_id_is_echoed_even_where_the_request_is_refused() {
     assert_eq!(read(r#"{"op":"NONE","id":7}"#).unwrap_err().0.as_deref(), Some("7"));
     assert_eq!(read(r#"{"op":7,"id":"x"}"#).unwrap_err().0.as_deref(), Some("\"x\""));
     assert_eq!(read("{").unwrap_err().0, None);
+    let long = format!(r#"{{"op":"PING","id":"{}"}}"#, "i".repeat(1 << 20));
+    assert_eq!(read(&long).unwrap_err().0, None, "one that is too long is not sent back");
 }
 
 #[test]
