@@ -41,6 +41,8 @@ const EFFECTS: usize = 32;
 const COMMANDS_MAX: usize = 1024;
 /// How long a node that is told to end may take to answer what is under way, in milliseconds.
 const LAST_ANSWERS_MS: u64 = 1_000;
+/// How often a busy loop hears what became of connections, in microseconds.
+const LISTEN_US: u64 = 100_000;
 /// How long the loop sleeps at most.
 const SLEEP_MAX: Duration = Duration::from_millis(1000);
 /// How long it sleeps at most while messages wait for a peer's connection.
@@ -146,6 +148,8 @@ pub struct Shell {
     clients: Clients,
     peers: Peers,
     monitors: [Monitor; 2],
+    /// When a busy loop listens to them next.
+    listen_at_us: u64,
     commands: Receiver<Command>,
     handle: Handle,
     sleeper: Sleeper,
@@ -188,6 +192,7 @@ impl Shell {
             clients,
             peers,
             monitors: [of_clients, of_peers],
+            listen_at_us: 0,
             commands,
             handle: Handle { commands: sender, waker },
             sleeper,
@@ -214,7 +219,10 @@ impl Shell {
             busy |= self.take_frames(now)?;
             busy |= self.run_scan(now);
             busy |= self.flush_peers(now);
-            self.monitors.iter_mut().for_each(|monitor| monitor.listen(now.mono_us));
+            if !busy || now.mono_us >= self.listen_at_us {
+                self.listen_at_us = now.mono_us + LISTEN_US;
+                self.monitors.iter_mut().for_each(|monitor| monitor.listen(now.mono_us));
+            }
             if self.node.wake_at().is_some_and(|at| at <= now.mono_us) {
                 self.step(now, Event::Tick);
             }
@@ -331,18 +339,23 @@ impl Shell {
         self.store.warm(effects.iter().filter_map(key_to_read));
         let mut following = std::mem::take(&mut self.following);
         for effect in effects.drain(..) {
-            following.push(effect);
+            self.follow(now, effect, &mut following);
             let mut at = 0;
             while at < following.len() {
                 let effect = std::mem::replace(&mut following[at], Effect::Leave);
                 at += 1;
-                if let Some(event) = self.carry_out(now, effect) {
-                    self.node.step(now, event, &mut following);
-                }
+                self.follow(now, effect, &mut following);
             }
             following.clear();
         }
         (self.effects, self.following) = (effects, following);
+    }
+
+    /// Carries out one effect, and appends what follows from it at once.
+    fn follow(&mut self, now: Now, effect: Effect, following: &mut Vec<Effect>) {
+        if let Some(event) = self.carry_out(now, effect) {
+            self.node.step(now, event, following);
+        }
     }
 
     /// Carries out an effect; what comes of it at once is returned.
