@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use ringkv_common::key::Key;
-use ringkv_common::message::peer::{Frame, Message};
+use ringkv_common::message::peer::{Frame, Message, Record};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::{Phase, Ring, Verdict};
-use ringkv_server::core::{Effect, Event, Gauges, Status};
+use ringkv_server::core::{Effect, Event, Gauges, Status, Token};
 use ringkv_server::store::{Memory, Storage};
 
 use crate::cluster::{Cluster, Happening};
@@ -154,12 +154,11 @@ impl Cluster {
             Effect::Reply { client, frames } => self.on_reply(name, life, client.0, frames.body),
             Effect::Send { to, message } => return self.send(name, to, message),
             Effect::Read { token, key } => return self.store(name, Work::Read(token, key)),
+            Effect::ReadMany { keys } => return self.store(name, Work::ReadMany(keys)),
             Effect::Persist { token, key, siblings } => {
-                for version in &siblings.versions {
-                    self.history.kept(&key, version.dot, &version.content);
-                }
-                return self.store(name, Work::Persist(token, key, siblings));
+                return self.persist(name, token, vec![(key, siblings)]);
             }
+            Effect::PersistMany { token, records } => return self.persist(name, token, records),
             Effect::Scan { token, stretch, known, slice } => {
                 return self.store(name, Work::Scan(token, stretch, known, slice));
             }
@@ -177,6 +176,15 @@ impl Cluster {
             Effect::Leave => self.on_leave(name),
         }
         None
+    }
+
+    fn persist(&mut self, name: NodeName, token: Token, records: Vec<Record>) -> Option<Event<'static>> {
+        for (key, siblings) in &records {
+            for version in &siblings.versions {
+                self.history.kept(key, version.dot, &version.content);
+            }
+        }
+        self.store(name, Work::Persist(token, records))
     }
 
     /// Memory answers at once, a disk later; scans wait in line with either.

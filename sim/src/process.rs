@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use ringkv_common::key::Key;
 use ringkv_common::message::Limits;
-use ringkv_common::message::peer::Stretch;
+use ringkv_common::message::peer::{Record, Stretch};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring;
 use ringkv_common::time::Now;
-use ringkv_common::version::Siblings;
 use ringkv_server::core::{Event, Gauges, Identity, Node, Token};
 use ringkv_server::store::{Memory, Slice, Storage};
 
@@ -20,8 +19,10 @@ const WALL_MS: i64 = 1_700_000_000_000;
 pub enum Work {
     /// Look a key up.
     Read(Token, Key),
-    /// Keep a key's state.
-    Persist(Token, Key, Siblings),
+    /// Look several keys up.
+    ReadMany(Vec<Key>),
+    /// Keep the states of some keys.
+    Persist(Token, Vec<Record>),
     /// Forget a partition.
     Drop(Token, u32),
     /// Read records.
@@ -97,8 +98,14 @@ impl Process {
     pub fn work(&mut self, work: Work) -> Event<'static> {
         match work {
             Work::Read(token, key) => Event::Read { token, siblings: self.store.read(&key) },
-            Work::Persist(token, key, siblings) => {
-                self.store.write(&key, &siblings);
+            Work::ReadMany(keys) => {
+                let records = keys.into_iter().map(|key| (key.clone(), self.store.read(&key))).collect();
+                Event::ReadMany { records }
+            }
+            Work::Persist(token, records) => {
+                for (key, siblings) in &records {
+                    self.store.write(key, siblings);
+                }
                 Event::Persisted { token }
             }
             Work::Drop(token, partition) => {
@@ -125,7 +132,7 @@ impl Work {
     /// Which of the store's lines it waits in.
     pub fn line(&self) -> usize {
         match self {
-            Work::Read(..) | Work::Measure(_) => 0,
+            Work::Read(..) | Work::ReadMany(_) | Work::Measure(_) => 0,
             Work::Persist(..) | Work::Drop(..) => 1,
             Work::Scan(..) | Work::Digest(..) => 2,
         }

@@ -66,10 +66,15 @@ impl Node {
 
     pub(super) fn on_read(&mut self, token: Token, siblings: Siblings) {
         let Some(key) = self.key_of(token) else { return };
-        let mut next = self.keys.loaded(&key, siblings);
+        self.loaded(&key, siblings);
+    }
+
+    /// A key's state was read: all in line for it have their turns.
+    pub(super) fn loaded(&mut self, key: &Key, siblings: Siblings) {
+        let mut next = self.keys.loaded(key, siblings);
         while let Some(token) = next {
-            self.proceed(token, &key);
-            next = self.keys.next(&key);
+            self.proceed(token, key);
+            next = self.keys.next(key);
         }
     }
 
@@ -96,6 +101,7 @@ impl Node {
             }
             Some(Task::Op(_)) => self.proceed_write(token, key),
             Some(Task::Join(_)) => self.proceed_join(token),
+            Some(Task::Absorb(_)) => self.proceed_absorb(token, key),
             Some(Task::GivenUp(_)) => drop(self.tasks.take(token)),
             Some(Task::InspectKey(_)) => self.proceed_inspect(token, key),
             _ => {}

@@ -54,7 +54,12 @@ pub enum Event<'a> {
         /// What the store holds.
         siblings: Siblings,
     },
-    /// [`Effect::Persist`] or [`Effect::Drop`] is durable.
+    /// The answer to [`Effect::ReadMany`].
+    ReadMany {
+        /// The keys, in the order asked for, with what the store holds.
+        records: Vec<Record>,
+    },
+    /// [`Effect::Persist`], [`Effect::PersistMany`] or [`Effect::Drop`] is durable.
     Persisted {
         /// The task.
         token: Token,
@@ -124,6 +129,18 @@ pub enum Effect {
         token: Token,
         /// The key.
         key: Key,
+    },
+    /// Look several keys up.
+    ReadMany {
+        /// The keys.
+        keys: Vec<Key>,
+    },
+    /// Keep these states of several keys, durably.
+    PersistMany {
+        /// The task.
+        token: Token,
+        /// The keys with their whole states.
+        records: Vec<Record>,
     },
     /// Keep this state of a key, durably.
     Persist {

@@ -12,6 +12,7 @@
 //! ```
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod absorb;
 mod answer;
 mod author;
 mod close;
@@ -147,6 +148,7 @@ impl Node {
             Event::Peer(frame) => self.on_peer(frame),
             Event::Unsent { to, message } => self.on_unsent(to, message),
             Event::Read { token, siblings } => self.on_read(token, siblings),
+            Event::ReadMany { records } => self.on_read_many(records),
             Event::Persisted { token } => self.on_persisted(token),
             Event::Scanned { token, records, next } => self.on_scanned(token, records, next),
             Event::Digested { token, digests, next } => self.on_digested(token, digests, next),

@@ -2,9 +2,9 @@
 
 use super::effect::{Effect, Token};
 use super::requests::Done;
-use super::task::{Attempts, JoinThen, Task};
+use super::task::{Attempts, Task};
 use super::{FETCH_AGAIN_MS, Node};
-use crate::store::{LOOKED_BYTES_MAX, Slice};
+use crate::store::{LOOKED_BYTES_MAX, Measure, Slice};
 use ringkv_common::key::Key;
 use ringkv_common::message::Failure;
 use ringkv_common::message::peer::{Message, Purpose, Record, Stretch};
@@ -31,8 +31,7 @@ pub struct Pull {
     known: Vec<(u64, u64)>,
     fetching: bool,
     attempts: Attempts,
-    /// Records that are not durable yet, and whether one could not be taken.
-    open: usize,
+    /// Whether one of the records could not be taken.
     incomplete: bool,
     next: Option<Key>,
     /// What the giver remembered of requests when the pull began.
@@ -129,8 +128,6 @@ impl Node {
             Some(Task::Pull(pull)) if pull.fetching => {
                 pull.fetching = false;
                 pull.attempts.anew();
-                // One more than there are, so that the last one ends the stretch and not an earlier one.
-                pull.open = records.len() + 1;
                 pull.next = next;
                 if pull.after.is_none() {
                     pull.requests = requests;
@@ -141,12 +138,9 @@ impl Node {
         }
         self.transfers.stuck = None;
         self.transfers.keys_moved += records.len() as u64;
-        for (key, siblings) in records {
-            let values: usize = siblings.versions.iter().map(|v| v.content.bytes().len()).sum();
-            self.transfers.bytes_moved += (key.text().len() + values) as u64;
-            self.join(key, siblings, JoinThen::Pulled(token));
-        }
-        self.pulled_one(token);
+        let bytes: u64 = records.iter().map(|(key, siblings)| Measure::of(key, siblings).bytes).sum();
+        self.transfers.bytes_moved += bytes;
+        self.absorb(token, records);
     }
 
     /// A record could not be taken: the stretch is asked for again.
@@ -154,16 +148,11 @@ impl Node {
         if let Some(Task::Pull(pull)) = self.tasks.get(token) {
             pull.incomplete = true;
         }
-        self.pulled_one(token);
     }
 
-    /// A record is durable here; after the last one the pull goes on.
-    pub(super) fn pulled_one(&mut self, token: Token) {
+    /// What was fetched is durable here: the pull goes on.
+    pub(super) fn pull_step(&mut self, token: Token) {
         let Some(Task::Pull(pull)) = self.tasks.get(token) else { return };
-        pull.open -= 1;
-        if pull.open > 0 {
-            return;
-        }
         if std::mem::take(&mut pull.incomplete) {
             return self.ask_stretch(token);
         }
@@ -221,7 +210,6 @@ impl Pull {
             known: Vec::new(),
             fetching: false,
             attempts: Attempts::default(),
-            open: 0,
             incomplete: false,
             next: None,
             requests: Vec::new(),

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::effect::{Effect, Token};
 use super::keys::Turn;
 use super::requests::Requests;
-use super::task::{Attempts, Give, InspectKey, Join, JoinThen, Op, OpStage, Origin, Task};
+use super::task::{Attempts, Give, InspectKey, Join, Op, OpStage, Origin, Task};
 use super::{Node, WAITING_BYTES_MAX};
 use crate::store::{LOOKED_BYTES_MAX, Measure, Slice};
 
@@ -105,7 +105,8 @@ impl Node {
             return;
         }
         self.open.insert((from, id));
-        self.join(key, siblings, JoinThen::Replicated { to: from, id, request });
+        let bytes = Measure::of(&key, &siblings).bytes as usize;
+        self.join(Join { key, siblings, bytes, from, id, request });
     }
 
     /// Whether a peer's request is under way: told again, it is answered once it has ended.
@@ -113,40 +114,26 @@ impl Node {
         self.open.contains(&(from, id))
     }
 
-    /// Joins a state from elsewhere into what is held.
-    pub(super) fn join(&mut self, key: Key, siblings: Siblings, then: JoinThen) {
-        let bytes = Measure::of(&key, &siblings).bytes as usize;
-        self.waiting_bytes += bytes;
-        let join = Join { key: key.clone(), siblings, bytes, then };
+    /// Joins a state that a coordinator told into what is held.
+    fn join(&mut self, join: Join) {
+        self.waiting_bytes += join.bytes;
+        let key = join.key.clone();
         let token = self.tasks.add(Task::Join(Box::new(join)));
         match self.keys.enter(&key, token) {
             Turn::Read => self.out.push(Effect::Read { token, key }),
             Turn::Now => self.proceed(token, &key),
             Turn::Later => {}
-            // Not done: a coordinator hears nothing and tells it again, a pull asks again.
-            Turn::Full => {
-                let Some(Task::Join(join)) = self.tasks.take(token) else { return };
-                self.waiting_bytes -= join.bytes;
-                match join.then {
-                    JoinThen::Replicated { to, id, .. } => drop(self.open.remove(&(to, id))),
-                    JoinThen::Pulled(pull) => self.not_pulled(pull),
-                }
-            }
+            // Not done: its coordinator hears nothing and tells it again.
+            Turn::Full => drop(self.end_join(token)),
         }
     }
 
     pub(super) fn proceed_join(&mut self, token: Token) {
         let Some(Task::Join(join)) = self.tasks.get(token) else { return };
-        let (key, mut news) = (join.key.clone(), std::mem::take(&mut join.siblings));
-        let (request, pull) = match join.then {
-            JoinThen::Replicated { request, .. } => (request, None),
-            JoinThen::Pulled(pull) => (0, Some(pull)),
-        };
-        let returns = pull.is_some_and(|pull| self.returns_after_loss(pull));
+        let (key, mut news, request) = (join.key.clone(), std::mem::take(&mut join.siblings), join.request);
         let busy = self.keys.get(&key).expect("the caller has seen to it");
         let state = busy.state.as_mut().expect("the caller has seen to it");
-        let changed = settle_late(&key, state, &mut news, &self.requests, returns.then_some(self.id.actor))
-            | state.join(&news);
+        let changed = settle_late(&key, state, &mut news, &self.requests, None) | state.join(&news);
         self.requests.begun(self.now, &key, request);
         if !changed && busy.writes.is_empty() {
             return self.joined(token);
@@ -159,16 +146,17 @@ impl Node {
     }
 
     pub(super) fn joined(&mut self, token: Token) {
-        let Some(Task::Join(join)) = self.tasks.take(token) else { return };
-        self.waiting_bytes -= join.bytes;
-        match join.then {
-            JoinThen::Replicated { to, id, request } => {
-                self.open.remove(&(to, id));
-                self.requests.durable(&join.key, request);
-                self.send(to, Message::Replicated { id });
-            }
-            JoinThen::Pulled(pull) => self.pulled_one(pull),
+        if let Some(join) = self.end_join(token) {
+            self.requests.durable(&join.key, join.request);
+            self.send(join.from, Message::Replicated { id: join.id });
         }
+    }
+
+    fn end_join(&mut self, token: Token) -> Option<Join> {
+        let Some(Task::Join(join)) = self.tasks.take(token) else { return None };
+        self.waiting_bytes -= join.bytes;
+        self.open.remove(&(join.from, join.id));
+        Some(*join)
     }
 
     fn on_inspect(&mut self, from: NodeName, id: Id, key: Key) {
@@ -322,7 +310,7 @@ impl Node {
 /// A write that its client repeated elsewhere may have been done by two coordinators. Where this node knows its
 /// request and holds its version no more, that was superseded, and so is its twin. And where an accepted loss left
 /// nothing but what this life (`since_loss`) wrote to a key, what comes back is older, whatever its stamp says.
-fn settle_late(
+pub(super) fn settle_late(
     key: &Key,
     state: &mut Siblings,
     news: &mut Siblings,

@@ -13,6 +13,7 @@ use ringkv_common::version::{Context, Siblings};
 use slab::Slab;
 
 use super::RESEND_MS;
+use super::absorb::Absorb;
 use super::effect::{Client, Token};
 use super::listing::Listing;
 use super::pull::Pull;
@@ -138,16 +139,10 @@ pub struct Join {
     pub siblings: Siblings,
     /// Of its key and values, while it waits.
     pub bytes: usize,
-    pub then: JoinThen,
-}
-
-/// Whom to tell when it is durable.
-#[derive(Debug)]
-pub enum JoinThen {
-    /// The coordinator that sent it.
-    Replicated { to: NodeName, id: Id, request: u64 },
-    /// The pull that fetched it.
-    Pulled(Token),
+    /// The coordinator that sent it, and is told when it is durable.
+    pub from: NodeName,
+    pub id: Id,
+    pub request: u64,
 }
 
 /// A request for records that a peer made.
@@ -208,6 +203,7 @@ pub enum Task {
     /// An operation that was given up, and whose key the store still works on.
     GivenUp(Key),
     Join(Box<Join>),
+    Absorb(Box<Absorb>),
     Give(Give),
     Gather(Box<Gather>),
     Search(Box<Search>),
@@ -341,7 +337,12 @@ impl Tasks {
             Task::Gather(_) | Task::Search(_) | Task::Greeting(_) | Task::Listing(_) | Task::Status(_) => {
                 true
             }
-            Task::GivenUp(_) | Task::Join(_) | Task::Give(_) | Task::InspectKey(_) | Task::Pull(_) => false,
+            Task::GivenUp(_)
+            | Task::Join(_)
+            | Task::Absorb(_)
+            | Task::Give(_)
+            | Task::InspectKey(_)
+            | Task::Pull(_) => false,
             Task::Dropping(_) => false,
         });
         owed.map(|(place, placed)| placed.serial << PLACE_BITS | place as u64)

@@ -197,6 +197,14 @@ impl Bench {
     fn store_does(&mut self, effect: Effect) -> Event<'static> {
         match effect {
             Effect::Read { token, key } => Event::Read { token, siblings: self.store.read(&key) },
+            Effect::ReadMany { keys } => {
+                let records = keys.into_iter().map(|key| (key.clone(), self.store.read(&key))).collect();
+                Event::ReadMany { records }
+            }
+            Effect::PersistMany { token, records } => {
+                records.iter().for_each(|(key, siblings)| self.store.write(key, siblings));
+                Event::Persisted { token }
+            }
             Effect::Persist { token, key, siblings } => {
                 self.store.write(&key, &siblings);
                 Event::Persisted { token }

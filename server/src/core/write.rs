@@ -161,6 +161,9 @@ impl Node {
     }
 
     pub(super) fn on_persisted(&mut self, token: Token) {
+        if let Some(Task::Absorb(_)) = self.tasks.get(token) {
+            return self.absorbed(token);
+        }
         let Some(key) = self.key_of(token) else { return self.on_dropped(token) };
         if let Some(Task::Join(_)) = self.tasks.get(token) {
             self.show_settled(token, &key);
@@ -187,7 +190,7 @@ impl Node {
     }
 
     /// Ends what waited to show a write.
-    fn show_settled(&mut self, write: Token, key: &Key) {
+    pub(super) fn show_settled(&mut self, write: Token, key: &Key) {
         for reader in self.keys.settled(key, write) {
             if let Some(Op { stage: OpStage::Reading { outcome }, .. }) = self.tasks.op(reader) {
                 let outcome = std::mem::replace(outcome, Outcome::Stored { context: None });

@@ -371,6 +371,18 @@ impl Shell {
                 let siblings = self.store.read(&key);
                 return Some(Event::Read { token, siblings });
             }
+            Effect::ReadMany { keys } => {
+                self.store.warm(keys.iter());
+                let read = |key: Key| (self.store.read(&key), key);
+                let records = keys.into_iter().map(read).map(|(siblings, key)| (key, siblings)).collect();
+                return Some(Event::ReadMany { records });
+            }
+            Effect::PersistMany { token, records } => {
+                for (key, siblings) in &records {
+                    self.store.write(key, siblings);
+                }
+                return Some(Event::Persisted { token });
+            }
             Effect::Persist { token, key, siblings } => {
                 self.store.write(&key, &siblings);
                 return Some(Event::Persisted { token });

@@ -2,6 +2,8 @@
 
 use super::*;
 use ringkv_common::message::peer::{Purpose, Stretch};
+use ringkv_common::time::Stamp;
+use ringkv_common::version::{Content, Dot, Version};
 
 /// The numbers under which the other owners were told of a write.
 fn replicates(bench: &mut Bench) -> Vec<(NodeName, u64)> {
@@ -425,4 +427,51 @@ fn a_giver_that_stays_behind_is_not_asked_without_pause() {
     }
     // Four pulls at one time: each asks, asks again at once, and then with its alarm.
     assert!((8..=12).contains(&fetches), "{fetches} in a second");
+}
+
+#[test]
+fn what_a_pull_brings_does_not_undo_what_was_written_meanwhile() {
+    let [copy, ..] = phases(adding(&founding(1), 1));
+    let state = |counter, value: &str| {
+        let actor = Actor { id: 9, node: name(0) };
+        let content = Content::Json(Arc::from(value.as_bytes()));
+        let dot = Dot { actor, counter };
+        let mut siblings = Siblings::default();
+        let stamp = Stamp(counter);
+        siblings.write(None, Version { dot, stamp, request: 0, contextual: false, content });
+        siblings
+    };
+    let mut target = Bench::without_ring(1);
+    target.adopt(&copy);
+    let fetch = |(_, message): (NodeName, Message)| match message {
+        Message::Fetch { id, stretch, .. } => Some((id, stretch.partition)),
+        _ => None,
+    };
+    let (asked, partition) = target.sent().into_iter().find_map(fetch).unwrap();
+    let mut of_partition = keys(|p| p == partition);
+    let (a, b) = (of_partition.next().unwrap(), of_partition.next().unwrap());
+    let replicate = |id, key: &Key, siblings| Message::Replicate {
+        id,
+        epoch: copy.epoch,
+        key: key.clone(),
+        siblings,
+        request: 0,
+    };
+    target.withholds = true;
+    // The second key is being read for somebody else, so its turn comes late; the first one's does not.
+    target.hear(0, replicate(70, &b, state(5, "5")));
+    let records = vec![(a.clone(), state(1, "1")), (b.clone(), state(2, "2"))];
+    target.hear(0, Message::Fetched { id: asked, records, next: None, requests: vec![] });
+    target.withheld.rotate_left(1);
+    assert!(matches!(target.withheld.front(), Some(Effect::ReadMany { keys }) if keys[..] == [a.clone()]));
+    target.release_one();
+    target.hear(0, replicate(71, &a, state(6, "6")));
+    target.withheld.rotate_left(1);
+    assert!(matches!(target.withheld.front(), Some(Effect::Persist { key, .. }) if *key == a));
+    target.release_one();
+    target.release();
+    assert_eq!(target.store.read(&a), state(6, "6"));
+    assert_eq!(target.store.read(&b), state(5, "5"));
+    let told = |(_, message): &(NodeName, Message)| matches!(message, Message::Replicated { id: 70 | 71 });
+    assert_eq!(target.sent().iter().filter(|sent| told(sent)).count(), 2);
 }
