@@ -1,7 +1,12 @@
 //! Keys, their hash and their partition.
 //!
 //! A key is 1 to 1,024 bytes of UTF-8. Its hash, XXH3-64 with seed 0, orders keys inside a store and its upper
-//! bits are the partition (Dynamo §6.2, third strategy): a partition is a contiguous range of hashes.
+//! bits are the partition (Dynamo §6.2, third strategy): a partition is a contiguous range of hashes. The eight bits
+//! behind those are the *bucket*: a partition's parts, by which two owners narrow down where they differ.
+//!
+//! ```text
+//!   hash  [partition: log2(partitions) bits, at most 16][bucket: 8 bits][the rest: at least 40 bits]
+//! ```
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
@@ -32,6 +37,31 @@ pub fn first_hash(partition: u32, partitions: u32) -> u64 {
 /// The largest hash of a partition.
 pub fn last_hash(partition: u32, partitions: u32) -> u64 {
     first_hash(partition, partitions) | (u64::MAX >> partitions.trailing_zeros())
+}
+
+/// How many buckets a partition has.
+pub const BUCKETS: usize = 256;
+
+/// The bits of a bucket.
+const BUCKET_BITS: u32 = BUCKETS.trailing_zeros();
+
+/// The bucket of a hash within its partition.
+#[inline]
+pub fn bucket_of(hash: u64, partitions: u32) -> u8 {
+    debug_assert!(partitions.is_power_of_two() && partitions > 1);
+    ((hash << partitions.trailing_zeros()) >> (64 - BUCKET_BITS)) as u8
+}
+
+/// The smallest hash of a partition's bucket.
+pub fn first_hash_of_bucket(partition: u32, bucket: u8, partitions: u32) -> u64 {
+    let shift = 64 - BUCKET_BITS - partitions.trailing_zeros();
+    first_hash(partition, partitions) | (u64::from(bucket) << shift)
+}
+
+/// The largest hash of a partition's bucket.
+pub fn last_hash_of_bucket(partition: u32, bucket: u8, partitions: u32) -> u64 {
+    let rest = u64::MAX >> (BUCKET_BITS + partitions.trailing_zeros());
+    first_hash_of_bucket(partition, bucket, partitions) | rest
 }
 
 /// A key with its hash. Ordered by hash, then by bytes: the order in which every store scans. Cheap to clone.
@@ -156,6 +186,28 @@ mod tests {
             }
             assert_eq!(first_hash(1, partitions), last_hash(0, partitions) + 1);
             assert_eq!(last_hash(partitions - 1, partitions), u64::MAX);
+        }
+    }
+
+    #[test]
+    fn the_buckets_of_a_partition_are_its_hashes_in_256_equal_ranges() {
+        for partitions in [2u32, 64, 4096, 65_536] {
+            for p in [0, 1, partitions / 2, partitions - 1] {
+                let mut next = Some(first_hash(p, partitions));
+                for bucket in 0..=u8::MAX {
+                    let first = first_hash_of_bucket(p, bucket, partitions);
+                    let last = last_hash_of_bucket(p, bucket, partitions);
+                    assert_eq!(Some(first), next, "bucket {bucket} begins behind the one before");
+                    for hash in [first, first + (last - first) / 2, last] {
+                        assert_eq!(
+                            (partition_of(hash, partitions), bucket_of(hash, partitions)),
+                            (p, bucket)
+                        );
+                    }
+                    next = last.checked_add(1);
+                }
+                assert_eq!(last_hash_of_bucket(p, u8::MAX, partitions), last_hash(p, partitions));
+            }
         }
     }
 

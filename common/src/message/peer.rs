@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Failure, KeyOp, Outcome, Terms};
-use crate::key::Key;
+use crate::key::{Key, first_hash, first_hash_of_bucket, last_hash, last_hash_of_bucket};
 use crate::name::NodeName;
 use crate::ring::ClusterId;
 use crate::version::Siblings;
@@ -40,7 +40,16 @@ pub enum Purpose {
     List,
 }
 
-/// A stretch of a partition in key order.
+/// A run of a partition's buckets; see [`crate::key::bucket_of`]. With the first behind the last it is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buckets {
+    /// The first.
+    pub first: u8,
+    /// The last, which belongs to it.
+    pub last: u8,
+}
+
+/// A stretch of a partition in key order: what all of its bounds include. Where they exclude each other it is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stretch {
     /// The partition.
@@ -49,6 +58,25 @@ pub struct Stretch {
     pub after: Option<Key>,
     /// Ends with this key; `None`: with the partition's last.
     pub until: Option<Key>,
+    /// Of these buckets alone; `None`: of all.
+    pub buckets: Option<Buckets>,
+}
+
+impl Stretch {
+    /// The smallest and the largest hash that its keys can have; the first is larger where it is empty.
+    pub fn hashes(&self, partitions: u32) -> (u64, u64) {
+        let Stretch { partition, after, until, buckets } = self;
+        let (first, last) = match buckets {
+            None => (first_hash(*partition, partitions), last_hash(*partition, partitions)),
+            Some(buckets) => (
+                first_hash_of_bucket(*partition, buckets.first, partitions),
+                last_hash_of_bucket(*partition, buckets.last, partitions),
+            ),
+        };
+        let after = after.as_ref().map_or(first, Key::hash);
+        let until = until.as_ref().map_or(last, Key::hash);
+        (first.max(after), last.min(until))
+    }
 }
 
 /// What nodes tell each other.

@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
+use twox_hash::XxHash3_128;
 
 use crate::time::Stamp;
 pub use actor::{Actor, ActorError, Clock, Dot};
@@ -186,6 +187,19 @@ pub fn digest(dots: impl Iterator<Item = Dot>, versions: usize) -> u64 {
     }
     bytes.push(versions as u8);
     crate::key::hash(&bytes)
+}
+
+/// What a record adds to the sum of its bucket: XXH3-128 with seed 0 over the key's hash and the state's [`digest`], 8
+/// bytes each, little-endian.
+///
+/// Sums of marks, modulo 2^128, compare whole sets: they know no order, a record is taken out by subtracting what it
+/// added, and sets that differ have equal sums by one in 2^128 odds only (Clarke et al., *Incremental Multiset Hash
+/// Functions*, 2003). Xor would do as much, but for two equal marks, which would be none.
+pub fn mark(key_hash: u64, digest: u64) -> u128 {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&key_hash.to_le_bytes());
+    bytes[8..].copy_from_slice(&digest.to_le_bytes());
+    XxHash3_128::oneshot(&bytes)
 }
 
 #[cfg(test)]

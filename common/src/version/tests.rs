@@ -154,6 +154,14 @@ fn two_siblings_of_one_request_are_one() {
 }
 
 #[test]
+fn a_mark_depends_on_the_hash_and_on_the_digest() {
+    // Reference value: what the xxHash project's own library makes of these 16 bytes.
+    assert_eq!(mark(1, 2), 0x556c_70b5_fae5_b2a4_4967_2959_65e4_d325);
+    assert_ne!(mark(1, 2), mark(2, 1));
+    assert_ne!(mark(1, 2), mark(1, 3));
+}
+
+#[test]
 fn contexts_keep_foreign_names_and_refuse_impossible_counters() {
     let ours = actor(3).to_string();
     let text = format!("{{\"{ours}\":7,\"192.168.1.69\":2}}");

@@ -129,7 +129,12 @@ impl Node {
         let now_us = self.now.mono_us;
         // A fresh number for every question: a late answer to an earlier one must not pass for this one's.
         let Some(Task::Listing(mut listing)) = self.tasks.take(token) else { return };
-        let stretch = Stretch { partition: listing.partition, after: listing.after.clone(), until: None };
+        let stretch = Stretch {
+            partition: listing.partition,
+            after: listing.after.clone(),
+            until: None,
+            buckets: None,
+        };
         (listing.asked, listing.epoch) = (from, epoch);
         let left = listing.limit - listing.text.records();
         let resend_us = now_us + listing.attempts.patience_from_us(FETCH_AGAIN_MS * 1000);

@@ -55,7 +55,8 @@ impl Node {
         if !pull.compares {
             return self.fetch(token);
         }
-        let stretch = Stretch { partition: pull.partition, after: pull.after.clone(), until: None };
+        let stretch =
+            Stretch { partition: pull.partition, after: pull.after.clone(), until: None, buckets: None };
         let slice = Slice { bytes_max: 0, records_max: DIGESTS_MAX, looked_bytes_max: LOOKED_BYTES_MAX };
         self.out.push(Effect::Digest { token, stretch, slice });
     }
@@ -73,8 +74,12 @@ impl Node {
         let Some(Task::Pull(mut pull)) = self.tasks.take(token) else { return };
         pull.fetching = true;
         let patience_us = pull.attempts.patience_from_us(FETCH_AGAIN_MS * 1000);
-        let stretch =
-            Stretch { partition: pull.partition, after: pull.after.clone(), until: pull.until.clone() };
+        let stretch = Stretch {
+            partition: pull.partition,
+            after: pull.after.clone(),
+            until: pull.until.clone(),
+            buckets: None,
+        };
         let (to, purpose, partition, known) = (pull.from, pull.purpose, pull.partition, pull.known.clone());
         let token = self.tasks.add(Task::Pull(pull));
         if purpose == Purpose::Handover {

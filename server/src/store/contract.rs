@@ -1,10 +1,12 @@
 //! The contract that every engine keeps: the same operations on the engine and on a plain sorted map.
 
+mod sums;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringkv_common::key::Key;
-use ringkv_common::message::peer::{Record, Stretch};
+use ringkv_common::key::{Key, bucket_of};
+use ringkv_common::message::peer::{Buckets, Record, Stretch};
 use ringkv_common::name::NodeName;
 use ringkv_common::time::Stamp;
 use ringkv_common::version::{Actor, Content, Context, Dot, Siblings, Version};
@@ -12,6 +14,9 @@ use ringkv_common::version::{Actor, Content, Context, Dot, Siblings, Version};
 use super::{Measure, Slice, Storage};
 
 const PARTITIONS: u32 = 64;
+
+const EVERYTHING: Slice =
+    Slice { bytes_max: usize::MAX, records_max: usize::MAX, looked_bytes_max: usize::MAX };
 
 /// Runs thousands of seeded operations on an engine made by `new` and on a dumb twin.
 ///
@@ -26,7 +31,9 @@ pub fn check<S: Storage>(new: impl Fn(u32) -> S) {
             step(&mut engine, &mut twin, &mut random, n);
         }
         compare(&engine, &twin);
+        sums::compare_histories(new(PARTITIONS), &engine, &twin);
     }
+    sums::compare_single_buckets(new(PARTITIONS));
 }
 
 struct Random(u64);
@@ -46,7 +53,7 @@ fn step<S: Storage>(engine: &mut S, twin: &mut BTreeMap<Key, Siblings>, random: 
             engine.drop_partition(partition);
             twin.retain(|k, _| k.partition(PARTITIONS) != partition);
         }
-        1 => scan(engine, twin, key.partition(PARTITIONS), random),
+        1 => scan(engine, twin, &stretch(key.partition(PARTITIONS), random), random),
         _ => {
             let mut siblings = engine.read(&key);
             assert_eq!(siblings, twin.get(&key).cloned().unwrap_or_default());
@@ -76,27 +83,50 @@ fn write(siblings: &mut Siblings, random: &mut Random, n: u64) {
     siblings.write(contextual.then_some(&context), Version { dot, stamp, request, contextual, content });
 }
 
-fn scan<S: Storage>(engine: &S, twin: &BTreeMap<Key, Siblings>, partition: u32, random: &mut Random) {
-    let expected: Vec<Record> = of_partition(twin, partition);
+/// Some stretch of a partition, bounded as a peer may bound it: by keys of other partitions, by buckets in wrong order.
+fn stretch(partition: u32, random: &mut Random) -> Stretch {
+    let key = |random: &mut Random| {
+        let key = Key::new(&format!("key-{}", random.below(200))).expect("a short key");
+        (random.below(4) == 0).then_some(key)
+    };
+    let (after, until) = (key(random), key(random));
+    let buckets = Buckets { first: random.below(256) as u8, last: random.below(256) as u8 };
+    Stretch { partition, after, until, buckets: (random.below(2) == 0).then_some(buckets) }
+}
+
+fn of_stretch(twin: &BTreeMap<Key, Siblings>, stretch: &Stretch) -> Vec<Record> {
+    let mut records = of_partition(twin, stretch.partition);
+    records.retain(|(key, _)| {
+        let bucket = bucket_of(key.hash(), PARTITIONS);
+        stretch.after.as_ref().is_none_or(|after| key > after)
+            && stretch.until.as_ref().is_none_or(|until| key <= until)
+            && stretch.buckets.is_none_or(|buckets| buckets.first <= bucket && bucket <= buckets.last)
+    });
+    records
+}
+
+fn scan<S: Storage>(engine: &S, twin: &BTreeMap<Key, Siblings>, stretch: &Stretch, random: &mut Random) {
+    sums::compare(engine, twin, stretch.partition);
+    let expected: Vec<Record> = of_stretch(twin, stretch);
     let slice = Slice {
         bytes_max: random.below(400) as usize,
         records_max: random.below(6) as usize + 1,
         looked_bytes_max: random.below(800) as usize,
     };
-    let all = through(partition, |stretch| engine.scan(stretch, &[], slice));
+    let all = through(stretch, |stretch| engine.scan(stretch, &[], slice));
     assert_eq!(all, expected, "a scan in slices shows each record once");
-    let digests = through(partition, |stretch| engine.digests(stretch, slice));
+    let digests = through(stretch, |stretch| engine.digests(stretch, slice));
     let right: Vec<(u64, u64)> = expected.iter().map(|(k, s)| (k.hash(), s.digest())).collect();
     assert_eq!(digests, right);
     let known: Vec<(u64, u64)> = digests.into_iter().filter(|_| random.below(2) == 0).collect();
     let unknown: Vec<Record> =
         expected.into_iter().filter(|(k, _)| !known.iter().any(|(hash, _)| *hash == k.hash())).collect();
-    assert_eq!(through(partition, |stretch| engine.scan(stretch, &known, slice)), unknown);
+    assert_eq!(through(stretch, |stretch| engine.scan(stretch, &known, slice)), unknown);
 }
 
 /// Calls until there is no more, and gathers what came.
-fn through<T>(partition: u32, mut next: impl FnMut(&Stretch) -> (Vec<T>, Option<Key>)) -> Vec<T> {
-    let mut stretch = Stretch { partition, after: None, until: None };
+fn through<T>(stretch: &Stretch, mut next: impl FnMut(&Stretch) -> (Vec<T>, Option<Key>)) -> Vec<T> {
+    let mut stretch = stretch.clone();
     let mut all = Vec::new();
     loop {
         let (found, last) = next(&stretch);
@@ -127,8 +157,8 @@ fn compare<S: Storage>(engine: &S, twin: &BTreeMap<Key, Siblings>) {
     }
     assert_eq!(engine.measures(), expected.into_iter().collect::<Vec<_>>());
     for partition in 0..PARTITIONS {
-        let slice = Slice { bytes_max: usize::MAX, records_max: usize::MAX, looked_bytes_max: usize::MAX };
-        let stretch = Stretch { partition, after: None, until: None };
-        assert_eq!(engine.scan(&stretch, &[], slice), (of_partition(twin, partition), None));
+        let stretch = Stretch { partition, after: None, until: None, buckets: None };
+        assert_eq!(engine.scan(&stretch, &[], EVERYTHING), (of_partition(twin, partition), None));
+        sums::compare(engine, twin, partition);
     }
 }

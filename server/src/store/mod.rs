@@ -6,12 +6,14 @@
 pub mod contract;
 mod memory;
 mod record;
+mod sums;
 
-use ringkv_common::key::Key;
+use ringkv_common::key::{BUCKETS, Key};
 use ringkv_common::message::peer::{Record, Stretch};
 use ringkv_common::version::Siblings;
 
 pub use memory::Memory;
+pub use sums::Sums;
 
 /// How much a partition holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,4 +88,17 @@ pub trait Storage {
 
     /// How much each partition holds; those that hold nothing are left out.
     fn measures(&self) -> Vec<(u32, Measure)>;
+
+    /// The sum of a partition's records, modulo 2^128: each adds its [`mark`](ringkv_common::version::mark). Kept up by
+    /// every write, so that asking reads no record. 0 where there is none.
+    fn root(&self, partition: u32) -> u128;
+
+    /// The same sum bucket by bucket; together they are the root.
+    fn buckets(&self, partition: u32) -> Box<[u128; BUCKETS]>;
+
+    /// The roots of the partitions that hold something.
+    fn roots(&self) -> Vec<(u32, u128)> {
+        let held = self.measures().into_iter();
+        held.map(|(partition, _)| (partition, self.root(partition))).collect()
+    }
 }

@@ -38,7 +38,8 @@ fn messages() -> Vec<Message> {
     let failure = Failure::indeterminate(Code::Timeout, "no answer from node-2");
     let found =
         Found { values: siblings().values().into_iter().map(|v| v.content.clone()).collect(), context: None };
-    let stretch = Stretch { partition: 4095, after: None, until: Some(key.clone()) };
+    let buckets = Some(Buckets { first: 7, last: 255 });
+    let stretch = Stretch { partition: 4095, after: None, until: Some(key.clone()), buckets };
     vec![
         Message::Hello { host: "127.0.0.1".into(), port: 12_004 },
         Message::Welcome,
@@ -83,6 +84,30 @@ fn every_message_is_read_back_as_written() {
         let frame = frame(message);
         assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
     }
+}
+
+#[test]
+fn a_stretch_whose_bounds_exclude_each_other_has_no_hashes() {
+    let keys = |partition| {
+        let all = (0..).map(|n| Key::new(&format!("k{n}")).unwrap());
+        all.filter(move |key| key.partition(64) == partition)
+    };
+    let whole = Stretch { partition: 5, after: None, until: None, buckets: None };
+    let lower = keys(4).next();
+    let upper = keys(6).next();
+    let is_empty = |stretch: Stretch| {
+        let (first, last) = stretch.hashes(64);
+        first > last
+    };
+    let reversed = Some(Buckets { first: 9, last: 8 });
+    assert!(is_empty(Stretch { buckets: reversed, ..whole.clone() }));
+    assert!(is_empty(Stretch { after: upper.clone(), ..whole.clone() }));
+    assert!(is_empty(Stretch { until: lower.clone(), ..whole.clone() }));
+    let (first, last) = (first_hash(5, 64), last_hash(5, 64));
+    assert_eq!(whole.hashes(64), (first, last));
+    assert_eq!(Stretch { after: lower, until: upper, ..whole.clone() }.hashes(64), (first, last));
+    let all = Some(Buckets { first: 0, last: 255 });
+    assert_eq!(Stretch { buckets: all, ..whole }.hashes(64), (first, last));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! No input stops a node.
 
 use proptest::prelude::*;
-use ringkv_common::message::peer::{Purpose, Stretch};
+use ringkv_common::message::peer::{Buckets, Purpose, Stretch};
 use ringkv_common::message::{Condition, KeyOp, Level, Outcome, Terms, Write};
 use ringkv_common::time::Stamp;
 use ringkv_common::version::{Content, Context, Dot, Version};
@@ -42,8 +42,9 @@ fn siblings() -> impl Strategy<Value = Siblings> {
 fn message() -> impl Strategy<Value = Message> {
     let id = || prop_oneof![Just(KNOWN), any::<u64>()];
     let epoch = || 0..5u64;
-    let stretch = (0..70u32, prop::option::of(key()), prop::option::of(key()))
-        .prop_map(|(partition, after, until)| Stretch { partition, after, until });
+    let buckets = any::<(u8, u8)>().prop_map(|(first, last)| Buckets { first, last });
+    let stretch = (0..70u32, prop::option::of(key()), prop::option::of(key()), prop::option::of(buckets))
+        .prop_map(|(partition, after, until, buckets)| Stretch { partition, after, until, buckets });
     let purpose = prop_oneof![Just(Purpose::Move), Just(Purpose::Handover), Just(Purpose::List)];
     let records = prop::collection::vec((key(), siblings()), 0..4);
     let failure = || Failure::new(Code::Overloaded, "no");

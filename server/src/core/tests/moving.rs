@@ -393,7 +393,7 @@ fn a_former_owner_gives_only_what_was_asked_under_its_own_ring() {
     source.put(&key, "1");
     source.adopt(&rings[0]);
     source.withholds = true;
-    let stretch = Stretch { partition: key.partition(PARTITIONS), after: None, until: None };
+    let stretch = Stretch { partition: key.partition(PARTITIONS), after: None, until: None, buckets: None };
     let fetch = Message::Fetch {
         id: 3,
         epoch: 2,

@@ -37,7 +37,7 @@ fn tasks_are_bounded_for_clients_and_for_peers() {
     let mine = key_of(&ring, 0);
     let terms = ringkv_common::message::Terms::default();
     let op = ringkv_common::message::KeyOp::Read(mine.clone());
-    let stretch = Stretch { partition: mine.partition(PARTITIONS), after: None, until: None };
+    let stretch = Stretch { partition: mine.partition(PARTITIONS), after: None, until: None, buckets: None };
     bench.withholds = true;
     bench.hear(1, Message::Forward { id: 1, epoch: 1, left_ms: 10, op, terms });
     bench.hear(1, Message::Inspect { id: 2, key: mine.clone() });

@@ -2,13 +2,13 @@
 
 mod table;
 
-use ringkv_common::key::{Key, first_hash, last_hash};
+use ringkv_common::key::{BUCKETS, Key};
 use ringkv_common::message::peer::{Record, Stretch};
 use ringkv_common::version::Siblings;
 
 use self::table::{Entry, Table};
 use super::record::{self, Actors, Raw};
-use super::{Measure, Slice, Storage};
+use super::{Measure, Slice, Storage, Sums};
 
 /// Bytes that a processor fetches at once.
 const CACHE_LINE: usize = 64;
@@ -20,11 +20,13 @@ const WARM_BYTES: usize = 512;
 struct Partition {
     entries: Table,
     measure: Measure,
+    sums: Sums,
 }
 
 impl Partition {
     fn new(partitions: u32) -> Partition {
-        Partition { entries: Table::new(partitions.trailing_zeros()), measure: Measure::default() }
+        let entries = Table::new(partitions.trailing_zeros());
+        Partition { entries, measure: Measure::default(), sums: Sums::default() }
     }
 }
 
@@ -55,9 +57,7 @@ impl Memory {
 
     /// The records of a stretch in key order, each with its hash, none of them built.
     fn raws<'a>(&'a self, stretch: &'a Stretch) -> impl Iterator<Item = (u64, Raw<'a>)> {
-        let partitions = self.partitions();
-        let first = stretch.after.as_ref().map_or(first_hash(stretch.partition, partitions), Key::hash);
-        let last = stretch.until.as_ref().map_or(last_hash(stretch.partition, partitions), Key::hash);
+        let (first, last) = stretch.hashes(self.partitions());
         let order = |key: &'a Key| (key.hash(), key.text().as_bytes());
         let (after, until) = (stretch.after.as_ref().map(order), stretch.until.as_ref().map(order));
         self.partitions[stretch.partition as usize]
@@ -103,14 +103,16 @@ impl Storage for Memory {
     }
 
     fn write(&mut self, key: &Key, siblings: &Siblings) {
-        let at = self.partition_of(key);
+        let (at, count) = (self.partition_of(key), self.partitions());
         let Memory { partitions, actors, scratch } = self;
-        let Partition { entries, measure } = &mut partitions[at];
+        let Partition { entries, measure, sums } = &mut partitions[at];
         measure.add(Measure::of(key, siblings));
+        let mut digest: Option<u64> = None;
         let mut twins: Vec<Record> = Vec::new();
         for held in entries.get(key.hash()).into_iter().flat_map(|entry| record::raws(entry)) {
             if held.key() == key.text().as_bytes() {
                 measure.subtract(held.measure());
+                digest = Some(held.digest(actors));
             } else {
                 twins.push(held.record(actors));
             }
@@ -122,6 +124,7 @@ impl Storage for Memory {
             twins.iter().for_each(|(key, siblings)| record::append(scratch, key, siblings));
         }
         entries.insert(key.hash(), Box::from(scratch.as_slice()));
+        sums.replace(key.hash(), count, digest, siblings.digest());
     }
 
     fn scan(&self, stretch: &Stretch, known: &[(u64, u64)], slice: Slice) -> (Vec<Record>, Option<Key>) {
@@ -182,6 +185,14 @@ impl Storage for Memory {
         let filled = self.partitions.iter().enumerate().filter(|(_, p)| p.measure.stored > 0);
         filled.map(|(at, p)| (at as u32, p.measure)).collect()
     }
+
+    fn root(&self, partition: u32) -> u128 {
+        self.partitions[partition as usize].sums.root()
+    }
+
+    fn buckets(&self, partition: u32) -> Box<[u128; BUCKETS]> {
+        self.partitions[partition as usize].sums.buckets()
+    }
 }
 
 #[cfg(test)]
@@ -191,7 +202,7 @@ mod tests {
 
     use ringkv_common::name::NodeName;
     use ringkv_common::time::Stamp;
-    use ringkv_common::version::{Actor, Content, Context, Dot, Version};
+    use ringkv_common::version::{Actor, Content, Context, Dot, Version, mark};
 
     use super::*;
 
@@ -212,6 +223,8 @@ mod tests {
         record::encode(&mut entry, &mut memory.actors, &theirs, &siblings(1));
         let at = memory.partition_of(&ours);
         memory.partitions[at].entries.insert(ours.hash(), entry.into());
+        let marked = |digest| mark(ours.hash(), digest);
+        memory.partitions[at].sums.replace(ours.hash(), 64, None, siblings(1).digest());
         for counter in [2, 3] {
             memory.write(&ours, &siblings(counter));
             assert_eq!(memory.read(&ours), siblings(counter));
@@ -219,6 +232,8 @@ mod tests {
             let mut held: Vec<Record> = record::raws(entry).map(|raw| raw.record(&memory.actors)).collect();
             held.sort_by_key(|(key, _)| key.text().to_owned());
             assert_eq!(held, [(ours.clone(), siblings(counter)), (theirs.clone(), siblings(1))]);
+            let sum = marked(siblings(counter).digest()).wrapping_add(marked(siblings(1).digest()));
+            assert_eq!(memory.root(at as u32), sum);
         }
     }
 
@@ -246,7 +261,7 @@ mod tests {
             known.push((key.hash(), siblings.digest()));
         }
         known.sort_unstable();
-        let stretch = Stretch { partition: 5, after: None, until: None };
+        let stretch = Stretch { partition: 5, after: None, until: None, buckets: None };
         let slice = Slice { bytes_max: usize::MAX, records_max: 2048, looked_bytes_max: 3000 };
         let (records, next) = memory.scan(&stretch, &known, slice);
         assert_eq!((records.len(), next.map(|key| key.hash())), (0, Some(known[2].0)));
