@@ -51,6 +51,15 @@ pub enum Error {
         bytes: usize,
     },
 
+    /// The text is no address of a node; nothing was sent.
+    #[error("{address:?} is no address of a node: {why}")]
+    Address {
+        /// What was given, shortened.
+        address: String,
+        /// What is wrong with it, and what it takes.
+        why: String,
+    },
+
     /// The text is no key; nothing was sent.
     #[error(transparent)]
     Key(#[from] KeyError),

@@ -39,7 +39,8 @@ impl Access {
             ..Options::default()
         };
         if let Some(node) = &common.node {
-            return Access::pinned(common, &with_port(node), options);
+            let address = with_port(node).map_err(|e| Failure::usage(format!("--node: {e}")))?;
+            return Access::pinned(common, &address, options);
         }
         let membership = in_consul(common)?;
         let patience = Duration::from_secs(common.wait);

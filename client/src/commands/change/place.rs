@@ -105,7 +105,7 @@ fn settle(wish: &Wish, client: &Client, membership: &dyn Membership) -> Result<S
         Wish::Remove(node) => Settled::Remove(*node),
         Wish::Migrate(mode) => Settled::Migrate(*mode),
         Wish::AddRunning(address) => {
-            let address = &with_port(address);
+            let address = &with_port(address).map_err(|e| Failure::usage(e.to_string()))?;
             let options = Options { timeout: Duration::from_secs(5), ..client.options().clone() };
             let status = Client::pinned_with(address, options)?.status(None)?;
             let name = status
