@@ -17,7 +17,7 @@ use ringkv_client::commands::load::{Load, load};
 use ringkv_client::commands::plan::{Newcomer, plan};
 use ringkv_client::commands::producer::{Producer, produce};
 use ringkv_client::commands::records::{self, Verb, Write};
-use ringkv_client::commands::{Console, Failure, Outcome, explain, status, versions, wait, why};
+use ringkv_client::commands::{Console, Failure, Format, Outcome, explain, status, versions, wait, why};
 use ringkv_client::{Client, Options, Scope, Value};
 use ringkv_common::message::Code;
 use ringkv_common::name::NodeName;
@@ -134,6 +134,55 @@ fn what_is_dumped_is_restored_into_a_cluster_of_another_size() {
     }
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 3, "nothing but the dumps is left: {left:?}");
+}
+
+#[test]
+fn a_dump_that_cannot_be_written_names_the_file_and_what_to_do() {
+    let cluster = FakeCluster::new(1);
+    let mut c = client(&cluster);
+    (0..1500).for_each(|n| drop(c.put(&format!("k{n}"), "v").unwrap()));
+    let folder = tempfile::tempdir().unwrap();
+    let mut why = |file: &Path, format| {
+        let wanted = Dump { file: file.to_owned(), format, resume: false };
+        why_not(printed(false, |console| dump(&mut c, console, &wanted)).0)
+    };
+    // A link, so that a dump that takes the device for a file puts itself in the link's place and not in the device's.
+    let full = folder.path().join("full");
+    std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+    for format in [Format::Jsonl, Format::Csv, Format::Tsv] {
+        let (exit, said) = why(&full, Some(format));
+        assert!(exit == 1 && said.contains("/full: No space left"), "{said}");
+        assert!(said.contains("cannot write") && said.contains("make room there"), "{said}");
+    }
+    assert!(full.is_symlink() && std::fs::read_dir(folder.path()).unwrap().count() == 1);
+    let (exit, said) = why(folder.path(), None);
+    assert!(exit == 2 && said.contains("name a file, not a folder"), "{said}");
+    let (exit, said) = why(&folder.path().join("none/x.jsonl"), None);
+    assert!(exit == 2 && said.contains("none/x.jsonl.partial: No such file"), "{said}");
+    assert!(said.contains("a folder that there is"), "{said}");
+    // How far it came cannot be written, for a folder is in the way.
+    std::fs::create_dir(folder.path().join("x.jsonl.partial.state")).unwrap();
+    let (exit, said) = why(&folder.path().join("x.jsonl"), None);
+    assert!(exit == 1 && said.contains("x.jsonl.partial.state: Is a directory"), "{said}");
+    assert!(said.contains("--resume"), "{said}");
+
+    let wanted = Dump { file: "-".into(), format: None, resume: false };
+    let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (_, said) = why_not(dump(&mut c, &mut Console::new(&mut full, false), &wanted));
+    assert!(said.contains("cannot write standard output: No space left"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_written_down_of_a_load_is_told_once_and_costs_no_record() {
+    let cluster = FakeCluster::new(1);
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), "x.jsonl", "{\"key\":\"a\",\"value\":1}\n");
+    std::fs::create_dir(folder.path().join("x.jsonl.ringkv-load")).unwrap();
+    let wanted = Load { file, format: None, resume: false, accept_loss: false };
+    let (outcome, summary) = json(|console| load(&mut client(&cluster), console, &wanted));
+    outcome.unwrap();
+    assert_eq!(summary["loaded"], 1);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing half written is left");
 }
 
 #[test]

@@ -53,10 +53,9 @@ impl<'a> Console<'a> {
     }
 
     /// Bytes as they are.
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Outcome {
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.out.write_all(bytes)?;
-        self.out.flush()?;
-        Ok(())
+        self.out.flush()
     }
 
     /// A result for programs, or the lines of one for people.

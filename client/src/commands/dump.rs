@@ -1,7 +1,7 @@
 //! Dump: every record of the cluster into a file that `load` restores, into any number of nodes.
 //!
 //! The file is written beside its place and moved there when it is whole, so that a half one is never taken for a
-//! dump. What was written so far can be continued with `--resume`.
+//! dump. What was written so far can be continued with `--resume`. A pipe or a device is written to where it is.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{Format, Writer};
+use super::files::{Format, Writer, replace, unwritable};
 use super::table::{count, number};
 use super::{Console, Failure, Outcome};
 use crate::{Client, PageOf, Scope};
@@ -73,11 +73,18 @@ pub fn dump(client: &mut Client, console: &mut Console, dump: &Dump) -> Outcome 
             return Err(Failure::usage("--resume needs a file: standard output cannot be continued"));
         }
         let mut writer = Writer::new(Vec::new(), format, true)?;
-        pages(client, &mut writer, None, &bar, &mut tally, |writer, _, _| {
-            console.bytes(writer.get_mut())?;
+        let wrong = |e: std::io::Error| match e.kind() {
+            // Whoever read it has seen enough.
+            std::io::ErrorKind::BrokenPipe => e.into(),
+            _ => unwritable("standard output", &e, ""),
+        };
+        pages(client, &mut writer, None, &bar, &mut tally, &wrong, |writer, _, _| {
+            console.bytes(writer.get_mut()).map_err(wrong)?;
             writer.get_mut().clear();
             Ok(())
         })?;
+    } else if std::fs::metadata(&dump.file).is_ok_and(|there| !there.is_file()) {
+        to_device(client, dump, format, &bar, &mut tally)?;
     } else {
         to_file(client, dump, format, &bar, &mut tally)?;
     }
@@ -127,19 +134,21 @@ pub(super) fn cluster_records(client: &mut Client) -> Option<u64> {
     answers.into_iter().map(keys).sum()
 }
 
-/// Writes all pages from the cursor on. `paged` comes after each, with the cursor of the next and the count so far.
+/// Writes all pages from the cursor on. `paged` comes after each, with the cursor of the next and the count so far;
+/// `wrong` says what could not be written.
 fn pages<W: Write>(
     client: &mut Client,
     writer: &mut Writer<W>,
     mut cursor: Option<String>,
     bar: &indicatif::ProgressBar,
     tally: &mut Tally,
+    wrong: &dyn Fn(std::io::Error) -> Failure,
     mut paged: impl FnMut(&mut Writer<W>, Option<&str>, &Tally) -> Outcome,
 ) -> Outcome {
     loop {
         let page = client.page(Scope::Cluster, None, PageOf { limit: Some(PAGE), cursor })?;
         for record in &page.records {
-            writer.write(record)?;
+            writer.write(record).map_err(wrong)?;
             tally.concurrent += u64::from(!record.siblings.is_empty());
         }
         tally.records += page.records.len() as u64;
@@ -166,30 +175,56 @@ fn to_file(
     tally: &mut Tally,
 ) -> Outcome {
     let (partial, state) = (beside(&dump.file, ".partial"), beside(&dump.file, ".partial.state"));
-    let unwritable = |e: std::io::Error| Failure::usage(format!("cannot write {}: {e}", partial.display()));
+    let not_opened = |e: std::io::Error| Failure { exit: 2, ..unwritable(partial.display(), &e, "") };
     let progress: Option<Progress> = dump
         .resume
         .then(|| std::fs::read(&state).ok())
         .flatten()
         .and_then(|t| serde_json::from_slice(&t).ok());
-    let mut file = open(&partial, progress.as_ref().map(|p| p.file_bytes)).map_err(unwritable)?;
-    let at = file.seek(SeekFrom::End(0)).map_err(unwritable)?;
-    let mut writer = Writer::new(BufWriter::with_capacity(1 << 20, file), format, at == 0)?;
+    let mut file = open(&partial, progress.as_ref().map(|p| p.file_bytes)).map_err(not_opened)?;
+    let at = file.seek(SeekFrom::End(0)).map_err(not_opened)?;
+    let go_on = "; what was written stays, and --resume goes on from there";
+    let wrong = |e: std::io::Error| unwritable(partial.display(), &e, go_on);
+    let output = BufWriter::with_capacity(1 << 20, file);
+    let mut writer = Writer::new(output, format, at == 0).map_err(wrong)?;
     tally.records = progress.as_ref().map_or(0, |p| p.records);
     let start = progress.map(|p| p.cursor);
-    pages(client, &mut writer, start, bar, tally, |writer, cursor, tally| {
-        writer.get_mut().flush()?;
+    pages(client, &mut writer, start, bar, tally, &wrong, |writer, cursor, tally| {
+        writer.get_mut().flush().map_err(wrong)?;
         let Some(cursor) = cursor else { return Ok(()) };
-        let file_bytes = writer.get_mut().get_mut().stream_position()?;
+        let file_bytes = writer.get_mut().get_mut().stream_position().map_err(wrong)?;
         let progress = Progress { cursor: cursor.to_owned(), records: tally.records, file_bytes };
-        std::fs::write(&state, serde_json::to_vec(&progress)?)?;
-        Ok(())
+        replace(&state, &serde_json::to_vec(&progress)?).map_err(|e| unwritable(state.display(), &e, go_on))
     })?;
-    writer.get_mut().get_mut().sync_all()?;
-    std::fs::rename(&partial, &dump.file)?;
+    writer.get_mut().get_mut().sync_all().map_err(wrong)?;
+    std::fs::rename(&partial, &dump.file).map_err(|e| {
+        let whole = format!("; {} is the whole dump: move it by hand", partial.display());
+        unwritable(dump.file.display(), &e, &whole)
+    })?;
     // Absent where there was one page only.
     let _ = std::fs::remove_file(&state);
     Ok(())
+}
+
+/// What is no file has no half that could be taken for a dump, and nothing could be put in its place.
+fn to_device(
+    client: &mut Client,
+    dump: &Dump,
+    format: Format,
+    bar: &indicatif::ProgressBar,
+    tally: &mut Tally,
+) -> Outcome {
+    let name = dump.file.display();
+    if dump.resume {
+        return Err(Failure::usage(format!("--resume needs a file, and {name} is none: dump without it")));
+    }
+    let file = OpenOptions::new().write(true).open(&dump.file);
+    let file = file.map_err(|e| Failure { exit: 2, ..unwritable(name, &e, "") })?;
+    let wrong = |e: std::io::Error| unwritable(dump.file.display(), &e, "");
+    let mut writer = Writer::new(BufWriter::new(file), format, true).map_err(wrong)?;
+    pages(client, &mut writer, None, bar, tally, &wrong, |writer, _, _| {
+        writer.get_mut().flush().map_err(wrong)
+    })
 }
 
 /// The file to write to: cut at `keep` bytes where a dump is continued, else empty.

@@ -5,10 +5,11 @@
 //! `json` for any other JSON value, `base64` for bytes. A first line that names the columns is passed over.
 
 use std::fmt;
-use std::io::{BufRead, Write};
+use std::io::{self, BufRead, ErrorKind, Write};
 use std::path::Path;
 use std::str::FromStr;
 
+use super::Failure;
 use crate::value::decoded;
 use crate::{Record, Value};
 
@@ -73,6 +74,33 @@ pub(super) struct Line {
     pub bytes: u64,
 }
 
+/// That a file cannot be written, by its name, with what helps. `more` is what else there is to say.
+pub(super) fn unwritable(name: impl fmt::Display, error: &io::Error, more: &str) -> Failure {
+    let help = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "make room there, or name a file elsewhere"
+        }
+        ErrorKind::NotFound | ErrorKind::NotADirectory => "name a file in a folder that there is",
+        ErrorKind::IsADirectory => "name a file, not a folder",
+        ErrorKind::BrokenPipe => "its reader ended before all was written",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "name a file where you may write",
+        _ => "name a file elsewhere",
+    };
+    Failure::failed(format!("cannot write {name}: {error}: {help}{more}"))
+}
+
+/// Puts a small file in the place of the one before, which stays where that fails: on a full disk, for one.
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let written = std::fs::write(&new, content).and_then(|()| std::fs::rename(&new, path));
+    if written.is_err() {
+        // The first error tells more than a second would.
+        let _ = std::fs::remove_file(&new);
+    }
+    written
+}
+
 /// Reads records one by one.
 pub(super) struct Reader {
     source: Source,
@@ -97,7 +125,7 @@ impl Reader {
     }
 
     /// The next line that is not empty; `None` at the end.
-    pub fn next(&mut self) -> std::io::Result<Option<Line>> {
+    pub fn next(&mut self) -> io::Result<Option<Line>> {
         match &mut self.source {
             Source::Jsonl { input, number, bytes } => next_jsonl(input, number, bytes),
             Source::Table { input, row, first } => next_row(input, row, first),
@@ -108,10 +136,10 @@ impl Reader {
 /// What some editors put before a text in UTF-8. Tables lose theirs in the csv reader.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-fn next_jsonl(input: &mut dyn BufRead, number: &mut u64, bytes: &mut u64) -> std::io::Result<Option<Line>> {
+fn next_jsonl(input: &mut dyn BufRead, number: &mut u64, bytes: &mut u64) -> io::Result<Option<Line>> {
     loop {
         let mut line = Vec::new();
-        let mut limited = std::io::Read::take(&mut *input, LINE_BYTES_MAX as u64);
+        let mut limited = io::Read::take(&mut *input, LINE_BYTES_MAX as u64);
         let read = limited.read_until(b'\n', &mut line)?;
         if read == 0 {
             return Ok(None);
@@ -136,7 +164,7 @@ fn next_jsonl(input: &mut dyn BufRead, number: &mut u64, bytes: &mut u64) -> std
     }
 }
 
-fn skip_line(input: &mut dyn BufRead) -> std::io::Result<u64> {
+fn skip_line(input: &mut dyn BufRead) -> io::Result<u64> {
     let mut skipped = 0;
     loop {
         let held = input.fill_buf()?;
@@ -157,12 +185,12 @@ fn next_row(
     input: &mut csv::Reader<Box<dyn BufRead>>,
     row: &mut csv::ByteRecord,
     first: &mut bool,
-) -> std::io::Result<Option<Line>> {
+) -> io::Result<Option<Line>> {
     loop {
         match input.read_byte_record(row) {
             Ok(false) => return Ok(None),
             Ok(true) => {}
-            Err(error) => return Err(std::io::Error::other(error)),
+            Err(error) => return Err(io::Error::other(error)),
         }
         let number = row.position().map_or(0, csv::Position::line);
         let heading = std::mem::take(first) && row.get(0) == Some(b"key") && row.get(1) == Some(b"value");
@@ -195,7 +223,7 @@ pub(super) struct Writer<W: Write> {
 
 impl<W: Write> Writer<W> {
     /// A writer; `fresh` where the file is empty yet.
-    pub fn new(mut output: W, format: Format, fresh: bool) -> std::io::Result<Writer<W>> {
+    pub fn new(mut output: W, format: Format, fresh: bool) -> io::Result<Writer<W>> {
         if fresh && format != Format::Jsonl {
             let d = char::from(format.delimiter());
             writeln!(output, "key{d}value{d}kind")?;
@@ -203,7 +231,7 @@ impl<W: Write> Writer<W> {
         Ok(Writer { output, format })
     }
 
-    pub fn write(&mut self, record: &Record) -> std::io::Result<()> {
+    pub fn write(&mut self, record: &Record) -> io::Result<()> {
         if self.format == Format::Jsonl {
             // A context names actors of the cluster that it came from: elsewhere it covers nothing.
             let record = Record { context: None, ..record.clone() };
@@ -223,7 +251,10 @@ impl<W: Write> Writer<W> {
         let mut row = csv::WriterBuilder::new();
         row.delimiter(self.format.delimiter());
         let mut row = row.from_writer(&mut self.output);
-        row.write_record([record.key.as_str(), &text, kind])?;
+        row.write_record([record.key.as_str(), &text, kind]).map_err(|e| match e.into_kind() {
+            csv::ErrorKind::Io(error) => error,
+            kind => io::Error::other(format!("{kind:?}")),
+        })?;
         row.flush()
     }
 

@@ -13,7 +13,7 @@ use ringkv_common::name::NodeName;
 use serde::{Deserialize, Serialize};
 
 use super::drive::drive;
-use super::files::{Format, Line, Reader};
+use super::files::{Format, Line, Reader, replace, unwritable};
 use super::table::{count, number};
 use super::{Console, Failure, Outcome};
 use crate::{Client, Error, Op, Record, Status};
@@ -97,6 +97,7 @@ pub fn load(client: &mut Client, console: &mut Console, load: &Load) -> Outcome 
         place,
         file_bytes,
         saved: Instant::now(),
+        unsaved_told: false,
         summary: Summary::default(),
         siblings: Vec::new(),
     };
@@ -212,6 +213,8 @@ struct Run<'a, 'b> {
     place: Option<PathBuf>,
     file_bytes: u64,
     saved: Instant,
+    /// Whether it was said that the progress cannot be written down.
+    unsaved_told: bool,
     summary: Summary,
     /// Records with several values, which are written one after the other at the end.
     siblings: Vec<(u64, Record)>,
@@ -304,11 +307,13 @@ impl Run<'_, '_> {
         let progress = Progress { line, file_bytes: self.file_bytes };
         let written = serde_json::to_vec(&progress)
             .map_err(std::io::Error::other)
-            .and_then(|text| std::fs::write(place, text));
-        if let Err(error) = written {
-            let text = format!("cannot write {}: {error}; this load cannot be resumed", place.display());
+            .and_then(|text| replace(place, &text));
+        if let Err(error) = written
+            && !std::mem::replace(&mut self.unsaved_told, true)
+        {
+            let more = "; the load goes on, and is resumed from an earlier line where it is interrupted";
+            let text = unwritable(place.display(), &error, more).error.to_string();
             self.bar.suspend(|| self.console.say(&text));
-            self.place = None;
         }
     }
 }

@@ -124,10 +124,10 @@ pub fn get(client: &mut Client, console: &mut Console, key: &str, exact: bool) -
         return console.object(&record);
     }
     if exact {
-        return match &record.value {
+        return Ok(match &record.value {
             Value::Json(raw) => console.bytes(raw.get().as_bytes()),
             Value::Binary(bytes) => console.bytes(bytes),
-        };
+        }?);
     }
     console.line(&bare(&record.value))?;
     if !record.siblings.is_empty() {
