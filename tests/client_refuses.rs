@@ -1,6 +1,7 @@
 //! What `client_producer` cannot do is said at once and in one line, and needs no cluster for that.
 #![allow(clippy::unwrap_used)]
 
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 /// Runs it to its end, and returns its exit code and what it said on standard error.
@@ -26,4 +27,19 @@ fn a_node_at_an_address_that_is_none_is_refused_with_what_does_not_fit() {
         assert!(said.contains("--node") && said.contains(address) && said.contains(why), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
+}
+
+#[test]
+fn a_line_of_the_shell_that_is_no_utf8_is_told_and_the_next_one_is_read() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_client_producer"));
+    command.args(["--node", "127.0.0.1:1", "shell"]).env_remove("RINGKV_LOG");
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut shell = pipes.spawn().unwrap();
+    // An é as Latin-1 writes it, in the middle and at the very end.
+    shell.stdin.take().unwrap().write_all(b"get caf\xe9\nfrobnicate\nget caf\xe9").unwrap();
+    let ended = shell.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    assert_eq!(said.matches("this line is no UTF-8, and was not run\n").count(), 2, "{said}");
+    assert!(said.contains("frobnicate"), "the line behind it was read: {said}");
 }

@@ -4,7 +4,7 @@ mod completion;
 pub mod words;
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::path::PathBuf;
 
 use rustyline::error::ReadlineError;
@@ -55,6 +55,12 @@ pub fn shell(commands: &[&str], mut run: impl FnMut(Vec<String>) -> Outcome) -> 
                 }
             }
             Err(ReadlineError::Interrupted) if lively => {}
+            // The line was read to its end and is gone; those behind it are not.
+            Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
+                let failure = Failure::usage("this line is no UTF-8, and was not run");
+                say(&failure.error.to_string());
+                failed = Some(failure);
+            }
             Err(ReadlineError::Eof | ReadlineError::Interrupted) => break,
             Err(error) => return Err(error.into()),
         }
