@@ -21,6 +21,13 @@ fn a_size_that_is_none_is_refused_with_the_command_that_sets_it() {
         );
         assert_eq!(world.consul.get("cluster_size").as_deref(), Some(wrong));
     }
+    let huge = "9".repeat(20);
+    world.consul.put("cluster_size", &huge);
+    let said = world.refused(&[]);
+    assert_eq!(said.matches(&huge).count(), 2, "what stands there, and what it is not: {said}");
+    world.consul.put("cluster_size", &"z".repeat(300_000));
+    let said = world.refused(&[]);
+    assert!(said.contains("zzz…") && said.len() < 2_000, "{}", said.len());
     world.consul.put("blue/cluster_size", "x");
     let said = world.refused(&["--cluster", "blue"]);
     assert!(said.contains("consul kv put blue/cluster_size 4"), "{said}");

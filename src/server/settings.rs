@@ -1,6 +1,7 @@
 //! What the options mean together, checked.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -184,10 +185,12 @@ impl Settings {
 
 /// Whether a size can be founded.
 pub fn check_size(size: u64) -> Result<u16, String> {
-    u16::try_from(size)
-        .ok()
-        .filter(|size| (1..=SIZE_MAX).contains(size))
-        .ok_or_else(|| format!("a cluster is founded with 1 to {SIZE_MAX} nodes, not {size}"))
+    u16::try_from(size).ok().filter(|size| (1..=SIZE_MAX).contains(size)).ok_or_else(|| wrong_size(size))
+}
+
+/// What is said of a size that no cluster has.
+pub fn wrong_size(size: impl Display) -> String {
+    format!("a cluster is founded with 1 to {SIZE_MAX} nodes, not {size}")
 }
 
 fn founding(options: &Options, cluster_id: ClusterId) -> Founding {

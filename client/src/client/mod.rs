@@ -347,7 +347,8 @@ fn is_ipv6(text: &str) -> bool {
     ip.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && !zone.contains([':', '[', ']'])
 }
 
-fn shortened(text: &str) -> String {
+/// What others wrote, for a message.
+pub(crate) fn shortened(text: &str) -> String {
     const CHARS_MAX: usize = 80;
     match text.char_indices().nth(CHARS_MAX) {
         None => text.to_owned(),

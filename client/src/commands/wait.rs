@@ -7,6 +7,7 @@ use ringkv_common::name::NodeName;
 use ringkv_common::ring::Ring;
 
 use super::{Console, Failure};
+use crate::client::shortened;
 use crate::membership::{Health, Membership, MembershipError};
 
 /// How often health is looked at.
@@ -52,7 +53,10 @@ fn why_no_ring(membership: &dyn Membership) -> Result<String, MembershipError> {
         ));
     };
     let Ok(size) = size.trim().parse::<u16>() else {
-        return Ok(format!("{key} is {size:?} ({place}): it takes a number"));
+        return Ok(format!(
+            "{key} is {:?} ({place}): it takes a number of nodes, as in `consul kv put {key} 4`",
+            shortened(size.trim())
+        ));
     };
     let health = membership.health()?;
     let missing: Vec<String> = (0..size).map(NodeName).filter_map(|n| complaint(n, &health)).collect();

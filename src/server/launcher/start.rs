@@ -8,7 +8,7 @@ use consul::{CheckStatus, Client, Instance, Query};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::Ring;
 
-use crate::server::settings::{SIZE_MAX, Settings, check_size};
+use crate::server::settings::{SIZE_MAX, Settings, check_size, wrong_size};
 use crate::server::{ask, kept, refused};
 
 /// How long a node may take to give us its ring.
@@ -123,12 +123,13 @@ fn size(client: &Client, settings: &Settings, founded: bool) -> anyhow::Result<O
     let size = match parse_size(&text) {
         Ok(size) => size,
         Err(why) if founded => {
-            tracing::warn!("{key} is {text:?}: {why}");
+            tracing::warn!("{key} is {:?}: {why}", shortened(&text));
             return Ok(None);
         }
         Err(why) => {
             return Err(refused(format!(
-                "{key} is {text:?} in Consul: {why}. For 4 nodes: consul kv put {key} 4"
+                "{key} is {:?} in Consul: {why}. For 4 nodes: consul kv put {key} 4",
+                shortened(&text)
             )));
         }
     };
@@ -145,7 +146,19 @@ pub fn parse_size(text: &str) -> Result<u16, String> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!("it takes plain digits, 1 to {SIZE_MAX}"));
     }
-    check_size(text.parse().unwrap_or(u64::MAX))
+    match text.parse() {
+        Ok(size) => check_size(size),
+        Err(_) => Err(wrong_size(shortened(text))),
+    }
+}
+
+/// What stands in Consul, for a message: anybody may have written anything there.
+pub fn shortened(text: &str) -> String {
+    const CHARS_MAX: usize = 64;
+    match text.char_indices().nth(CHARS_MAX) {
+        None => text.to_owned(),
+        Some((at, _)) => format!("{}…", &text[..at]),
+    }
 }
 
 fn warn_of_mode(settings: &Settings, ring: &Ring) {
@@ -197,5 +210,16 @@ mod tests {
         for text in ["", "four", "\"4\"", "-4", "4.0", "0", "101", "99999999999999999999999"] {
             assert!(parse_size(text).is_err_and(|why| why.contains("1 to 100")), "{text}");
         }
+    }
+
+    #[test]
+    fn a_size_that_is_none_is_quoted_as_it_stands_there_and_not_at_any_length() {
+        for text in ["99999999999999999999", "18446744073709551615", "101"] {
+            let why = parse_size(text).expect_err(text);
+            assert!(why.ends_with(&format!("not {text}")), "{why}");
+        }
+        let why = parse_size(&"9".repeat(500_000)).expect_err("too many");
+        assert!(why.ends_with("999…") && why.len() < 200, "{why}");
+        assert_eq!(shortened(&"ü".repeat(65)).chars().count(), 65);
     }
 }

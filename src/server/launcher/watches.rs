@@ -11,7 +11,7 @@ use ringkv_common::ring::orchestrator::{Candidate, Event, Signal};
 use ringkv_common::ring::{ClusterId, Node, Ring, SignalId};
 
 use super::Word;
-use super::start::parse_size;
+use super::start::{parse_size, shortened};
 use crate::server::keys::Keys;
 
 /// Four watches. They end when this is dropped.
@@ -127,7 +127,7 @@ fn signals(prefix: &str, entries: Vec<Entry>) -> Vec<Signal> {
 
 fn size(key: &str, entry: Option<&Entry>) -> Option<u16> {
     let text = String::from_utf8_lossy(&entry?.value).trim().to_owned();
-    parse_size(&text).map_err(|why| tracing::warn!("{key} is {text:?}: {why}")).ok()
+    parse_size(&text).map_err(|why| tracing::warn!("{key} is {:?}: {why}", shortened(&text))).ok()
 }
 
 /// A node in the catalog.
