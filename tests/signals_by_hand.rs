@@ -62,6 +62,26 @@ fn signals_that_cannot_be_followed_are_refused_with_the_reason() {
 }
 
 #[test]
+fn a_signal_without_a_name_is_answered_and_a_folder_is_none() {
+    let world = World::of_size(1);
+    let mut launcher = world.launch_ready(&[], 1);
+    // What Consul's web page writes where one makes a folder.
+    world.consul.put("ringkv/signals/", "");
+    refused(&world.consul, "foo", "add");
+    assert_eq!(
+        world.consul.get("ringkv/signals/").as_deref(),
+        Some(""),
+        "it stays until its maker removes it"
+    );
+    let said = refused(&world.consul, "", "add");
+    assert!(said.contains("signals/node-<n>") && said.contains("signals/mode"), "{said}");
+    until("signal's end", || world.consul.get("ringkv/signals/").is_none().then_some(()));
+    launcher.logged(&said);
+    assert_eq!(world.consul.epoch("ringkv/ring"), 1, "nothing was begun");
+    launcher.terminate();
+}
+
+#[test]
 fn a_node_that_is_being_added_is_not_removed() {
     let world = World::of_size(2);
     let mut launcher = world.launch_ready(&[], 2);

@@ -21,10 +21,6 @@ impl InConsul {
     pub fn new(client: Client, keys: Keys) -> InConsul {
         InConsul { client, keys }
     }
-
-    fn signal_name<'a>(&self, key: &'a str) -> Option<&'a str> {
-        key.strip_prefix(&self.keys.signals()).filter(|name| !name.is_empty())
-    }
 }
 
 /// How a launcher names itself in the lock.
@@ -59,7 +55,7 @@ impl Membership for InConsul {
     fn signals(&self) -> Result<Seen<Vec<Signal>>, MembershipError> {
         let seen = self.client.list_with(&self.keys.signals(), &Query::consistent()).map_err(failed)?;
         let signal = |entry: consul::Entry| {
-            let name = self.signal_name(&entry.key)?.to_owned();
+            let name = self.keys.signal_name(&entry.key, &entry.value)?.to_owned();
             Some(Signal { id: SignalId { name, index: entry.modify_index }, value: entry.value })
         };
         Ok(Seen { index: seen.index, value: seen.value.into_iter().filter_map(signal).collect() })

@@ -53,6 +53,12 @@ impl Keys {
         self.signals() + name
     }
 
+    /// The name of the signal that stands under a key, which may be empty: then it is refused like any other that cannot
+    /// be read. `None` where there is no signal: another key, or the bare folder that Consul's web page makes.
+    pub fn signal_name<'a>(&self, key: &'a str, value: &[u8]) -> Option<&'a str> {
+        key.strip_prefix(&self.signals()).filter(|name| !name.is_empty() || !value.is_empty())
+    }
+
     /// What all results' keys begin with.
     pub fn results(&self) -> String {
         self.below("results/")
@@ -89,6 +95,16 @@ mod tests {
         assert_eq!(keys.signal("node-4"), "ringkv/signals/node-4");
         let keys = Keys::new("blue").expect("a name");
         assert_eq!((keys.size().as_str(), keys.lock().as_str()), ("blue/cluster_size", "blue/lock"));
+    }
+
+    #[test]
+    fn a_folder_is_no_signal_and_whatever_has_a_value_is_one() {
+        let keys = Keys::new("blue").expect("a name");
+        assert_eq!(keys.signal_name("blue/signals/node-4", b"add"), Some("node-4"));
+        assert_eq!(keys.signal_name("blue/signals/node-4", b""), Some("node-4"));
+        assert_eq!(keys.signal_name("blue/signals/", b"add"), Some(""));
+        assert_eq!(keys.signal_name("blue/signals/", b""), None);
+        assert_eq!(keys.signal_name("ringkv/signals/node-4", b"add"), None);
     }
 
     #[test]

@@ -203,7 +203,8 @@ impl Facts<'_> {
         let wanted = match signal.wanted() {
             Ok(wanted) => wanted,
             Err(error) => {
-                return format!("The signal for {name} cannot be read and will be refused: {error}.");
+                let about = if name.is_empty() { "without a name" } else { &format!("for {name}") };
+                return format!("The signal {about} cannot be read and will be refused: {error}.");
             }
         };
         let begin = format!("The signal to {} stands (index {})", wanted.kind, signal.id.index);

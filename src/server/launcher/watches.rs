@@ -32,8 +32,8 @@ impl Watches {
         let options = WatchOptions { consistent: true, pace, ..WatchOptions::default() };
         let ring = RingReader { events: events.clone(), words: words.clone(), cluster_id };
         let signals = {
-            let (events, prefix) = (events.clone(), keys.signals());
-            move |entries: Vec<Entry>| tell(&events, Event::Signals(signals(&prefix, entries)))
+            let (events, keys) = (events.clone(), keys.clone());
+            move |entries: Vec<Entry>| tell(&events, Event::Signals(signals(&keys, entries)))
         };
         let size = {
             let (events, key) = (events.clone(), keys.size());
@@ -115,12 +115,11 @@ impl RingReader {
     }
 }
 
-/// Signals as the machine wants them. Keys that are no file's but a folder's, as the web page makes them, are none.
-fn signals(prefix: &str, entries: Vec<Entry>) -> Vec<Signal> {
+/// Signals as the machine wants them.
+fn signals(keys: &Keys, entries: Vec<Entry>) -> Vec<Signal> {
     let one = |entry: Entry| {
-        let name = entry.key.strip_prefix(prefix)?.to_owned();
-        let id = SignalId { name, index: entry.modify_index };
-        (!id.name.is_empty()).then_some(Signal { id, value: entry.value })
+        let name = keys.signal_name(&entry.key, &entry.value)?.to_owned();
+        Some(Signal { id: SignalId { name, index: entry.modify_index }, value: entry.value })
     };
     entries.into_iter().filter_map(one).collect()
 }

@@ -37,6 +37,11 @@ pub struct Wanted {
 /// Why a signal asks for nothing.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum SignalError {
+    /// It stands under no name at all.
+    #[error(
+        "the signal stands under no name: its key is signals/node-<n>, as in signals/node-4, or signals/mode"
+    )]
+    Nameless,
     /// Its key is no node's name, nor `mode`.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -73,6 +78,9 @@ impl Signal {
             let mode = object.and_then(|o| o.mode).or_else(|| text.parse().ok());
             let mode = mode.ok_or(SignalError::Mode(text))?;
             return Ok(Wanted::plain(Kind::Migrate { mode }));
+        }
+        if self.id.name.is_empty() {
+            return Err(SignalError::Nameless);
         }
         let node: NodeName = self.id.name.parse()?;
         let op = object.as_ref().map_or(text.as_str(), |o| o.op.as_str());
@@ -117,6 +125,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_refused_with_what_to_write() {
         for (name, value, hint) in [
+            ("", "add", "signals/node-<n>"),
             ("foo", "add", "node-<n>"),
             ("node-04", "add", "without leading zeros"),
             ("node-4", "destroy", "write add or remove"),
