@@ -56,10 +56,10 @@ impl Drop for Steady {
 }
 
 /// Four nodes in one mode, and changes under two kinds of traffic.
-fn under_load(test: &str, consul: Consul, mode: &str, changes: &[(&str, &str)]) {
+fn under_load(test: &str, consul: Consul, mode: &str, replicas: u64, changes: &[(&str, &str)]) {
     consul.put("cluster_size", "4");
     let world = World::with(consul);
-    let mut launcher = world.launch_ready(&[], 4);
+    let mut launcher = world.launch_ready(&["--replicas", &replicas.to_string()], 4);
     run(&mut producer(&world, &["--mode", mode, "--count", "3000"])).ok();
     let steady = Steady::start(test, world.port(STAYS));
     let nodes: Vec<String> = (0..4).map(|n| format!("127.0.0.1:{}", world.port(n))).collect();
@@ -86,12 +86,12 @@ fn under_load(test: &str, consul: Consul, mode: &str, changes: &[(&str, &str)]) 
     );
     assert!(steadily.is_empty() || operations > 1_000, "only {operations} operations at one node");
     acknowledged.extend(steadily);
-    holds_all(&world, &acknowledged);
+    holds_all(&world, &acknowledged, replicas);
     ends(&world, &mut launcher);
 }
 
 /// Every acknowledged key is there with its value, beside the producer's 3,000, and the nodes' own counts say the same.
-fn holds_all(world: &World, acknowledged: &HashMap<String, u64>) {
+fn holds_all(world: &World, acknowledged: &HashMap<String, u64>, replicas: u64) {
     let mut client = Client::connect(&[format!("127.0.0.1:{}", world.port(STAYS))]).unwrap();
     let listed = listed(&mut client);
     for (key, value) in acknowledged {
@@ -104,7 +104,7 @@ fn holds_all(world: &World, acknowledged: &HashMap<String, u64>) {
     until("sum of the nodes' counts", || {
         let status: Vec<_> = ring.nodes.iter().map(|n| client.status(Some(n.name)).unwrap()).collect();
         let sums = (status.iter().map(|s| s.keys).sum::<u64>(), status.iter().map(|s| s.stored).sum::<u64>());
-        (sums == (listed.len() as u64, listed.len() as u64)).then_some(())
+        (sums == (listed.len() as u64, replicas * listed.len() as u64)).then_some(())
     });
 }
 
@@ -124,18 +124,24 @@ fn twenty() -> Vec<(&'static str, &'static str)> {
 
 #[test]
 fn twenty_adds_and_removes_under_load_with_consistent() {
-    under_load("twenty changes, consistent", Consul::embedded(), "consistent", &twenty());
+    under_load("twenty changes, consistent", Consul::embedded(), "consistent", 1, &twenty());
 }
 
 #[test]
 fn twenty_adds_and_removes_under_load_with_hrw() {
-    under_load("twenty changes, hrw", Consul::embedded(), "hrw", &twenty());
+    under_load("twenty changes, hrw", Consul::embedded(), "hrw", 1, &twenty());
 }
 
 #[test]
 fn migrations_to_and_fro_under_load() {
     let changes = [("mode", "hrw"), ("mode", "consistent"), ("mode", "hrw"), ("mode", "consistent")];
-    under_load("migrations", Consul::embedded(), "consistent", &changes);
+    under_load("migrations", Consul::embedded(), "consistent", 1, &changes);
+}
+
+#[test]
+fn changes_under_load_with_three_replicas() {
+    let changes = [&twenty()[..], &[("mode", "hrw"), ("mode", "consistent")]].concat();
+    under_load("three replicas", Consul::embedded(), "consistent", 3, &changes);
 }
 
 #[test]
@@ -143,5 +149,5 @@ fn the_same_with_a_real_consul() {
     let Some(consul) = Consul::real("the_same_with_a_real_consul") else { return };
     let mut changes = twenty();
     changes.extend([("mode", "hrw"), ("mode", "consistent")]);
-    under_load("a real Consul", consul, "consistent", &changes);
+    under_load("a real Consul", consul, "consistent", 3, &changes);
 }

@@ -8,6 +8,7 @@ use ringkv_common::name::{NodeName, Ports};
 use ringkv_common::placement::{Strategy, WEIGHT_DEFAULT};
 use ringkv_common::ring::plan::{Founding, found};
 use ringkv_common::ring::{ClusterId, Node};
+use ringkv_server::core::Defaults;
 use ringkv_server::shell::{Config, Shell};
 
 const LOOPBACK: &str = "127.0.0.1";
@@ -48,13 +49,14 @@ pub fn node(client: u16, peer: u16) -> Result<()> {
         limits: Limits::default(),
         cluster: "bench".into(),
         consul: String::new(),
+        quorums: Defaults::default(),
     })?;
     let founding = Founding {
         cluster_id: ClusterId(u128::from(std::process::id())),
         strategy: Strategy::Consistent,
         chosen: false,
         partitions: 4_096,
-        replicas: 3,
+        replicas: 1,
         balance: Some(5.0),
     };
     let zone = LOOPBACK.to_owned();

@@ -159,9 +159,9 @@ fn view(config: &Config, grown: Grown, partition: u32) -> View {
     let first = usize::from(ring.node(ring.readers(partition)[0]).name.0);
     let members = ring.nodes.iter().fold(0, |m: Nodes, n| m | 1 << n.name.0);
     let incoming = |n: &NodeIndex| ring.incoming(*n).iter().any(|(p, _)| *p == partition);
-    let gains = bits(&(0..ring.nodes.len() as NodeIndex).filter(incoming).collect::<Vec<_>>());
-    let fewer = target.count_ones() < old.count_ones();
-    let stay = if fewer && !config.has(Bug::StayersDoNotCompare) { target } else { 0 };
+    let receive = bits(&(0..ring.nodes.len() as NodeIndex).filter(incoming).collect::<Vec<_>>());
+    let gains = receive & !old;
+    let stay = if config.has(Bug::StayersDoNotCompare) { 0 } else { receive & old };
     let compares = gains | stay;
     let ready = if ring.change.is_some() { ready(config, &ring, old, compares) } else { Vec::new() };
     View {

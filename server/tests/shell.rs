@@ -39,7 +39,16 @@ fn config(n: u16, limits: Limits) -> Config {
     let ports = Ports { client: free_port(), peer: free_port(), http: free_port() };
     let local = || "127.0.0.1".to_owned();
     let (cluster, consul) = ("ringkv".into(), "http://127.0.0.1:8500".into());
-    Config { name: NodeName(n), host: local(), bind: local(), ports, limits, cluster, consul }
+    Config {
+        name: NodeName(n),
+        host: local(),
+        bind: local(),
+        ports,
+        limits,
+        cluster,
+        consul,
+        quorums: Default::default(),
+    }
 }
 
 fn ring(nodes: &[&Config]) -> Arc<Ring> {

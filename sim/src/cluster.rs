@@ -29,6 +29,10 @@ pub struct Settings {
     pub seed: u64,
     /// Nodes at the founding.
     pub nodes: u16,
+    /// Replicas of each record.
+    pub replicas: usize,
+    /// Whether nobody stands in for an owner that is away.
+    pub strict: bool,
     /// Launchers.
     pub launchers: usize,
     /// Clients that write and read.
@@ -59,6 +63,8 @@ impl Settings {
         Settings {
             seed,
             nodes: 4,
+            replicas: 1,
+            strict: true,
             launchers: 1,
             workers: 4,
             keys: 24,

@@ -50,7 +50,7 @@ impl Cluster {
             strategy: Strategy::Consistent,
             chosen: false,
             partitions: PARTITIONS,
-            replicas: 1,
+            replicas: self.settings.replicas,
             balance: Some(5.0),
         };
         Orchestrator::new(Config { founding, launches: None, seed: self.random.bits() })

@@ -6,7 +6,7 @@ use ringkv_common::key::Key;
 use ringkv_common::message::peer::{Frame, Message, Record};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::{Phase, Ring, Verdict};
-use ringkv_server::core::{Effect, Event, Gauges, Status, Token};
+use ringkv_server::core::{Defaults, Effect, Event, Gauges, Status, Token};
 use ringkv_server::store::{Memory, Storage};
 
 use crate::cluster::{Cluster, Happening};
@@ -33,7 +33,8 @@ impl Cluster {
         let life = self.lives;
         self.trace.add(self.now_us, "start", &name.0.to_le_bytes());
         self.trace.say(self.now_us, || format!("{name} starts, life {life}, clock {skew_ms} ms off"));
-        self.processes.insert(name, Process::new(name, life, actor, skew_ms));
+        let quorums = Defaults { sloppy: !self.settings.strict, ..Defaults::default() };
+        self.processes.insert(name, Process::new(name, life, actor, skew_ms, quorums));
         let watch_us = self.random.between(1_000, 60_000);
         self.after(watch_us, Happening::Watch { node: name, life });
         let heartbeat_us = self.random.between(1_000, 100_000);
@@ -165,6 +166,7 @@ impl Cluster {
             Effect::Digest { token, stretch, slice } => {
                 return self.store(name, Work::Digest(token, stretch, slice));
             }
+            Effect::Sums { token, partition } => return self.store(name, Work::Sums(token, partition)),
             Effect::Measure { token } => return self.store(name, Work::Measure(token)),
             Effect::Drop { token, partition } => return self.store(name, Work::Drop(token, partition)),
             Effect::Adopted(ring) => self.on_adopted(name, &ring),

@@ -8,7 +8,7 @@ use ringkv_common::message::peer::{Record, Stretch};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring;
 use ringkv_common::time::Now;
-use ringkv_server::core::{Event, Gauges, Identity, Node, Token};
+use ringkv_server::core::{Defaults, Event, Gauges, Identity, Node, Token};
 use ringkv_server::store::{Memory, Slice, Storage};
 
 /// The wall clock's reading when a simulation begins, in milliseconds.
@@ -29,6 +29,8 @@ pub enum Work {
     Scan(Token, Stretch, Vec<(u64, u64)>, Slice),
     /// Compute digests.
     Digest(Token, Stretch, Slice),
+    /// Say sums.
+    Sums(Token, Option<u32>),
     /// Count.
     Measure(Token),
 }
@@ -60,7 +62,7 @@ pub struct Process {
 
 impl Process {
     /// A process with an empty memory.
-    pub fn new(name: NodeName, life: u64, actor: u128, skew_ms: i64) -> Process {
+    pub fn new(name: NodeName, life: u64, actor: u128, skew_ms: i64, quorums: Defaults) -> Process {
         let ports = name.ports(None).expect("a simulation numbers its nodes below 100");
         let host = "127.0.0.1".to_owned();
         let registered =
@@ -74,6 +76,7 @@ impl Process {
             pid: life as u32,
             limits: Limits::default(),
             actor,
+            quorums,
         });
         Process {
             life,
@@ -120,6 +123,7 @@ impl Process {
                 let (digests, next) = self.store.digests(&stretch, slice);
                 Event::Digested { token, digests, next }
             }
+            Work::Sums(token, partition) => Event::Sums { token, sums: self.store.sums(partition) },
             Work::Measure(token) => {
                 let gauges = Gauges { store: self.store.kind(), ..Gauges::default() };
                 Event::Measured { token, measures: self.store.measures(), gauges }
@@ -134,7 +138,7 @@ impl Work {
         match self {
             Work::Read(..) | Work::ReadMany(_) | Work::Measure(_) => 0,
             Work::Persist(..) | Work::Drop(..) => 1,
-            Work::Scan(..) | Work::Digest(..) => 2,
+            Work::Scan(..) | Work::Digest(..) | Work::Sums(..) => 2,
         }
     }
 }

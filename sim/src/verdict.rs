@@ -7,6 +7,7 @@ use ringkv_server::store::Storage;
 
 use crate::cluster::Cluster;
 use crate::hostile;
+use crate::process::Process;
 
 /// Messages under way in one direction at most: what a few clients cause, with all repetitions.
 const UNDER_WAY_MAX: usize = 20_000;
@@ -36,7 +37,9 @@ impl Cluster {
         }
         self.say_lost(&mut wrong);
         if !self.run_until(60_000, |c| c.nobody_holds_what_is_not_its_own()) {
-            wrong.push("some node still holds partitions of others after a minute".to_owned());
+            for (name, partitions) in self.holders_of_others() {
+                wrong.push(format!("{name} still holds {partitions:?} of others after a minute"));
+            }
         }
         self.read_all();
         self.compare_collections(&mut wrong);
@@ -141,17 +144,32 @@ impl Cluster {
         }
     }
 
+    /// Whether one node may be killed: all others hold the ring, and with replicas all that the killed one holds.
+    pub(crate) fn may_kill(&mut self) -> bool {
+        let Some(ring) = self.newest.clone() else { return false };
+        let whole = |name: NodeName| self.status(name).is_some_and(|s| s.epoch > 0 && s.report.filling == 0);
+        let others = ring.owners.width() == 1 || ring.nodes.iter().all(|n| whole(n.name));
+        others && self.everybody_has_the_newest_ring()
+    }
+
     fn idle(&self) -> bool {
         let statuses = self.running().into_iter().filter_map(|n| self.status(n));
         statuses.into_iter().all(|s| s.tasks == 0 && s.waiting_bytes == 0)
     }
 
     fn nobody_holds_what_is_not_its_own(&mut self) -> bool {
-        let Some(ring) = self.newest.clone() else { return false };
-        self.processes.iter().all(|(name, process)| {
+        self.newest.is_some() && self.holders_of_others().is_empty()
+    }
+
+    /// Nodes that hold partitions which they do not own.
+    fn holders_of_others(&self) -> Vec<(NodeName, Vec<u32>)> {
+        let Some(ring) = &self.newest else { return Vec::new() };
+        let of = |(name, process): (&NodeName, &Process)| {
             let me = ring.index_of(*name);
             let owns = |p: u32| me.is_some_and(|me| ring.holds(me, p));
-            process.store.measures().iter().all(|(p, _)| owns(*p))
-        })
+            let others = process.store.measures().into_iter().map(|(p, _)| p).filter(|p| !owns(*p));
+            (*name, others.collect::<Vec<u32>>())
+        };
+        self.processes.iter().map(of).filter(|(_, others)| !others.is_empty()).collect()
     }
 }

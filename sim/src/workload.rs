@@ -411,9 +411,9 @@ fn told_of_one(reply: &Json) -> Told {
     }
     match (reply["status"].as_str(), reply["code"].as_str()) {
         (Some("OK"), _) => Told::Stored,
+        _ if reply["indeterminate"] == true => Told::Unknown,
         (_, Some("KEY_NOT_FOUND")) => Told::Absent { lost: reply["lost"] == true },
         (_, Some("KEY_EXISTS")) => Told::Taken,
-        _ if reply["indeterminate"] == true => Told::Unknown,
         _ => Told::Refused,
     }
 }

@@ -76,21 +76,21 @@ pub struct Options {
     /// Founds the cluster with nodes at most so far from their fair share, in percent, or off [default: 5]
     #[arg(long, value_name = "PERCENT|off")]
     pub balance: Option<Balance>,
-    /// Founds the cluster with so many replicas of each record: 1 in this release
+    /// Founds the cluster with so many replicas of each record; of fewer nodes each has one [default: 1]
     #[arg(long, value_name = "N", visible_alias = "qsize")]
     #[serde(alias = "qsize")]
     pub replicas: Option<usize>,
-    /// Replicas that a read asks: 1 in this release
+    /// Replicas that a read needs, where it does not say [default: more than half]
     #[arg(long, value_name = "R", alias = "sq_read_n")]
     #[serde(alias = "sq_read_n")]
     pub read_quorum: Option<usize>,
-    /// Replicas that a write needs: 1 in this release
+    /// Replicas that a write needs, where it does not say [default: more than half]
     #[arg(long, value_name = "W", alias = "sq_write_n")]
     #[serde(alias = "sq_write_n")]
     pub write_quorum: Option<usize>,
-    /// Of the next release, which brings replication: whether others stand in for replicas that are away
+    /// Whether others stand in for replicas that are away, or a write that has too few of them fails [default: sloppy]
     #[arg(long, value_name = "sloppy|strict")]
-    pub quorum: Option<String>,
+    pub quorum: Option<Sloppiness>,
     /// Of a later release, which brings the disk: when a write counts as kept
     #[arg(long, value_name = "LEVEL")]
     pub durability: Option<String>,
@@ -122,6 +122,28 @@ const EXAMPLES: &str = "Examples:
   consul kv put cluster_size 4 && server_consumer
   server_consumer --dev            # without a Consul: starts its own
   server_consumer --join 127.0.0.1:2000";
+
+/// Whether others stand in for replicas that are away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sloppiness {
+    /// They do.
+    Sloppy,
+    /// They do not.
+    Strict,
+}
+
+impl std::str::FromStr for Sloppiness {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Sloppiness, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "sloppy" => Ok(Sloppiness::Sloppy),
+            "strict" => Ok(Sloppiness::Strict),
+            _ => Err("it may be sloppy or strict".into()),
+        }
+    }
+}
 
 /// How far a node may be above its fair share.
 #[derive(Clone, Copy, Debug, PartialEq)]

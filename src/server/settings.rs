@@ -11,8 +11,9 @@ use ringkv_common::placement::{Strategy, WEIGHT_DEFAULT, WEIGHT_MAX};
 use ringkv_common::ring::orchestrator::Step;
 use ringkv_common::ring::plan::{self, Founding};
 use ringkv_common::ring::{ClusterId, Node};
+use ringkv_server::core::Defaults;
 
-use super::cli::{Balance, Options};
+use super::cli::{Balance, Options, Sloppiness};
 use super::keys::{DEFAULT_CLUSTER, Keys};
 use super::logs::Format;
 use super::refused;
@@ -21,6 +22,9 @@ use super::refused;
 pub const SIZE_MAX: u16 = 100;
 /// The highest `--port` that leaves room for node-0's ports.
 const BASE_MAX: u16 = u16::MAX - 10_000;
+/// Replicas of each record, and the most that there can be.
+const REPLICAS_DEFAULT: usize = 1;
+const REPLICAS_MAX: usize = 16;
 /// Percent above the fair share that a node may hold.
 const BALANCE_DEFAULT: f64 = 5.0;
 
@@ -62,6 +66,8 @@ pub struct Settings {
     pub memory: bool,
     /// What a cluster is founded with.
     pub founding: Founding,
+    /// How many replicas answer where a request does not say.
+    pub quorums: Defaults,
     /// Whether the cluster is to be forgotten.
     pub reset: bool,
     /// What messages are held to.
@@ -109,6 +115,7 @@ impl Settings {
                 .unwrap_or_else(|| PathBuf::from("ringkv-data").join(keys.cluster())),
             memory: options.memory,
             founding: founding(&options, cluster_id),
+            quorums: quorums(&options)?,
             reset: options.reset,
             limits: limits(&options)?,
             logs: options.log_format.unwrap_or_default(),
@@ -199,28 +206,34 @@ fn founding(options: &Options, cluster_id: ClusterId) -> Founding {
         strategy: options.mode.unwrap_or(Strategy::Consistent),
         chosen: options.mode.is_some(),
         partitions: options.partitions.unwrap_or(4096),
-        replicas: 1,
+        replicas: options.replicas.unwrap_or(REPLICAS_DEFAULT),
         balance: options.balance.unwrap_or(Balance(Some(BALANCE_DEFAULT))).0,
     }
 }
 
+/// How many replicas answer where a request does not say.
+fn quorums(options: &Options) -> anyhow::Result<Defaults> {
+    let replicas = options.replicas.unwrap_or(REPLICAS_DEFAULT);
+    if !(1..=REPLICAS_MAX).contains(&replicas) {
+        return Err(refused(format!("--replicas is {replicas}: it may be 1 to {REPLICAS_MAX}")));
+    }
+    let checked = |option: &str, wanted: Option<usize>| match wanted {
+        Some(n) if !(1..=replicas).contains(&n) => Err(refused(format!(
+            "{option} is {n}: of {replicas} replicas 1 to {replicas} can answer; --replicas sets their number"
+        ))),
+        wanted => Ok(wanted.and_then(|n| u32::try_from(n).ok())),
+    };
+    Ok(Defaults {
+        read: checked("--read-quorum", options.read_quorum)?,
+        write: checked("--write-quorum", options.write_quorum)?,
+        sloppy: options.quorum.is_none_or(|quorum| quorum == Sloppiness::Sloppy),
+    })
+}
+
 /// What can be said but not honoured yet is refused, not ignored.
 fn later_releases(options: &Options) -> anyhow::Result<()> {
-    for (option, wanted) in [
-        ("--replicas", options.replicas),
-        ("--read-quorum", options.read_quorum),
-        ("--write-quorum", options.write_quorum),
-    ] {
-        if let Some(n) = wanted.filter(|n| *n != 1) {
-            return Err(refused(format!(
-                "{option} is {n}: this release keeps 1 replica of each record; replicas come with the next release"
-            )));
-        }
-    }
-    let (quorum, durability) = (options.quorum.as_ref(), options.durability.as_ref());
     let unknown = [
-        ("--quorum", quorum.map(String::as_str), "replication, in the next release"),
-        ("--durability", durability.map(String::as_str), "the disk, in a later release"),
+        ("--durability", options.durability.as_deref(), "the disk, in a later release"),
         ("\"delays\" in the file", options.delays.as_ref().map(|_| "given"), "a later release"),
     ];
     for (option, wanted, comes_with) in unknown {
@@ -323,8 +336,10 @@ mod tests {
             (r#"{"bind":"0.0.0.0"}"#, "--insecure-network"),
             (r#"{"bind":"0.0.0.0","insecure-network":true}"#, "--advertise"),
             (r#"{"bind":"localhost"}"#, "127.0.0.1"),
-            (r#"{"replicas":3}"#, "next release"),
-            (r#"{"write-quorum":2}"#, "next release"),
+            (r#"{"replicas":0}"#, "--replicas is 0: it may be 1 to"),
+            (r#"{"replicas":17}"#, "1 to 16"),
+            (r#"{"read-quorum":0}"#, "--read-quorum is 0"),
+            (r#"{"replicas":2,"write-quorum":3}"#, "of 2 replicas 1 to 2 can answer"),
             (r#"{"size":0}"#, "1 to 100 nodes"),
             (r#"{"dev":101}"#, "1 to 100 nodes"),
             (r#"{"nodes":[100]}"#, "--port"),
@@ -335,7 +350,6 @@ mod tests {
             (r#"{"weight":10001}"#, "0 to 10000"),
             (r#"{"cluster":"a/b"}"#, "letters, digits"),
             (r#"{"delays":[[0]]}"#, "\"delays\" in the file is given: it comes with a later release"),
-            (r#"{"quorum":"sloppy"}"#, "--quorum is sloppy: it comes with replication, in the next release"),
             (
                 r#"{"durability":"fsync"}"#,
                 "--durability is fsync: it comes with the disk, in a later release",

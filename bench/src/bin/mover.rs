@@ -61,6 +61,7 @@ impl Half {
             pid: 1,
             limits: Limits::default(),
             actor: u128::from(n) + 1,
+            quorums: Default::default(),
         });
         let now = Now { mono_us: 1, wall_ms: 1_800_000_000_000 };
         Half {
@@ -129,6 +130,7 @@ impl Half {
                     // Each by its name: an effect that is new shall not be passed over here.
                     Effect::Reply { .. }
                     | Effect::Measure { .. }
+                    | Effect::Sums { .. }
                     | Effect::Drop { .. }
                     | Effect::Adopted(_)
                     | Effect::Connect { .. }

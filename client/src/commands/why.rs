@@ -182,10 +182,9 @@ impl Facts<'_> {
         if phase != Phase::Switch {
             return "Where nothing moves for a minute it is taken back.".to_owned();
         }
-        let (givers, takers) = parties(self.ring);
-        let silent = givers.union(&takers).filter(|name| !self.reports.contains_key(*name));
+        let silent = parties(self.ring).all().into_iter().filter(|name| !self.reports.contains_key(name));
         let places: Vec<String> = silent
-            .filter_map(|name| self.ring.node_named(*name))
+            .filter_map(|name| self.ring.node_named(name))
             .map(|n| format!("{} at {}:{}", n.name, n.host, n.ports.client))
             .collect();
         if places.is_empty() {

@@ -220,6 +220,8 @@ pub struct Terms {
     pub read: Option<Level>,
     /// Replicas that a write needs; `None`: the cluster's setting.
     pub write: Option<Level>,
+    /// Whether others may stand in for owners that are away; `None`: the cluster's setting.
+    pub sloppy: Option<bool>,
     /// Milliseconds that the client waits.
     pub timeout_ms: u32,
     /// What else the reply shall carry.
@@ -237,7 +239,14 @@ pub const TIMEOUT_MS_MAX: u32 = 30_000;
 
 impl Default for Terms {
     fn default() -> Terms {
-        Terms { read: None, write: None, timeout_ms: TIMEOUT_MS_DEFAULT, want: Wants::default(), epoch: None }
+        Terms {
+            read: None,
+            write: None,
+            sloppy: None,
+            timeout_ms: TIMEOUT_MS_DEFAULT,
+            want: Wants::default(),
+            epoch: None,
+        }
     }
 }
 

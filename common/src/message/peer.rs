@@ -5,7 +5,9 @@
 //!
 //! ```text
 //!   forward     coordinator elsewhere ─► Forward ─► owner ─► Forwarded
-//!   replicate   coordinating owner ─► Replicate ─► other owners ─► Replicated
+//!   replicate   coordinating owner ─► Replicate ─► other owners, or who stands in for one ─► Replicated
+//!   read        coordinating owner ─► Query ─► other owners ─► Held
+//!   compare     each owner, in turn ─► Roots ─► another ─► Differ; Buckets ─► Stale; then both pull what differs
 //!   pull        new owner ─► Fetch ─► former owner ─► Fetched      (repeated through a partition)
 //!   gossip      each ─► one peer after another, which answers
 //!   hand over   former owner ─► Surrender ─► owner, which pulls ─► Released; then the former owner deletes
@@ -34,6 +36,10 @@ pub type Record = (Key, Siblings);
 pub enum Purpose {
     /// A new owner copies, or compares and repairs: the giver owns the partition in the ring's table.
     Move,
+    /// An owner that lost what it held copies it from another one, or compares with it.
+    Fill,
+    /// Owners take from each other what they lack.
+    Repair,
     /// An owner takes what a former owner still holds.
     Handover,
     /// A listing reads.
@@ -116,6 +122,8 @@ pub enum Message {
         outcome: Outcome,
         /// The nodes whose answers counted.
         nodes: Vec<NodeName>,
+        /// Whether a hint stood in for one of them.
+        hinted: bool,
     },
     /// A key's whole state after a write, for another owner to join and keep.
     Replicate {
@@ -129,11 +137,38 @@ pub enum Message {
         siblings: Siblings,
         /// The request id behind it, 0 where there is none: remembered there too.
         request: u64,
+        /// Counts what is told under one number: comes back with the answer, which else might pass for a later one's.
+        round: u32,
     },
     /// It is kept, durably.
     Replicated {
         /// Number of the request.
         id: Id,
+        /// Its count.
+        round: u32,
+        /// What is held instead, where that hides a version which was told: one with a higher stamp, that its writer had
+        /// not seen.
+        hidden_by: Option<Box<Siblings>>,
+    },
+    /// What do you hold of this key? For a read that needs several owners.
+    Query {
+        /// Number of the request.
+        id: Id,
+        /// The sender's.
+        epoch: u64,
+        /// The key.
+        key: Key,
+        /// The digest of what the sender holds: the same need not be sent.
+        digest: u64,
+    },
+    /// This, durably.
+    Held {
+        /// Number of the request.
+        id: Id,
+        /// The key's state; `None`: the same as the sender of the question holds.
+        siblings: Option<Siblings>,
+        /// Whether the answer counts: it is an owner's that has not lost anything.
+        counts: bool,
     },
     /// The records of a stretch, please.
     Fetch {
@@ -161,13 +196,17 @@ pub enum Message {
         /// At a partition's beginning, for a new owner: (key hash, request) of the writes that are remembered as done,
         /// so that one which is repeated there is not done again.
         requests: Vec<(u64, u64)>,
+        /// Whether the giver has all that it ever acknowledged there: it has not lost its memory since.
+        whole: bool,
     },
-    /// I hold this partition and own it no more: take what you lack.
+    /// I hold records of this partition and do not own it: take what you lack.
     Surrender {
         /// The sender's.
         epoch: u64,
         /// The partition.
         partition: u32,
+        /// Counts what the sender was given of it.
+        held: u32,
     },
     /// All of it is here, durably.
     Released {
@@ -175,6 +214,44 @@ pub enum Message {
         epoch: u64,
         /// The partition.
         partition: u32,
+        /// The surrender's count.
+        held: u32,
+    },
+    /// What do you hold of the partitions that we both own?
+    Roots {
+        /// Number of the request.
+        id: Id,
+        /// The sender's.
+        epoch: u64,
+        /// What the sender holds: of each such partition, in order, the lower half of its sum, eight bytes.
+        sums: Box<[u8]>,
+    },
+    /// Something else of these.
+    Differ {
+        /// Number of the request.
+        id: Id,
+        /// Which.
+        partitions: Vec<u32>,
+    },
+    /// What do you hold of this partition?
+    Buckets {
+        /// Number of the request.
+        id: Id,
+        /// The sender's.
+        epoch: u64,
+        /// Which.
+        partition: u32,
+        /// What the sender holds: of each bucket the lower half of its sum, eight bytes.
+        sums: Box<[u8]>,
+    },
+    /// Something else of these buckets, and I take what I lack.
+    Stale {
+        /// Number of the request.
+        id: Id,
+        /// Which.
+        partition: u32,
+        /// The first and the last that differ, if some do.
+        buckets: Option<Buckets>,
     },
     /// What do you hold of this key? For SEARCH; repairs nothing.
     Inspect {

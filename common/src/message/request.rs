@@ -76,6 +76,8 @@ struct Fields<'a> {
     w: Option<u32>,
     #[serde(borrow)]
     level: Option<Text<'a>>,
+    #[serde(borrow)]
+    quorum: Option<Text<'a>>,
     timeout_ms: Option<u64>,
     epoch: Option<u64>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -372,6 +374,7 @@ fn terms(f: &Fields) -> Result<Terms, Failure> {
     Ok(Terms {
         read: level.map_or_else(|| count("r", f.r), |l| Ok(Some(l)))?,
         write: level.map_or_else(|| count("w", f.w), |l| Ok(Some(l)))?,
+        sloppy: f.quorum.as_ref().map(|text| sloppy(&text.0)).transpose()?,
         timeout_ms,
         want: wants(f)?,
         epoch: f.epoch,
@@ -384,6 +387,14 @@ fn level(text: &str) -> Result<Level, Failure> {
         "QUORUM" => Ok(Level::Quorum),
         "ALL" => Ok(Level::All),
         _ => Err(bad(format!("level is \"{}\": it may be ONE, QUORUM or ALL", shorten(text)))),
+    }
+}
+
+fn sloppy(text: &str) -> Result<bool, Failure> {
+    match text.to_ascii_lowercase().as_str() {
+        "sloppy" => Ok(true),
+        "strict" => Ok(false),
+        _ => Err(bad(format!("quorum is \"{}\": it may be sloppy or strict", shorten(text)))),
     }
 }
 

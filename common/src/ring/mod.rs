@@ -160,11 +160,15 @@ impl Ring {
             || self.change.as_ref().is_some_and(|c| c.target.owners(partition).contains(&node))
     }
 
-    /// The partitions that a node receives in the change, each with those who can give it.
+    /// The partitions that a node receives in the change, each with those who can give it. Where a row of owners becomes
+    /// shorter those who stay are among them: a write that the leaving owner and one of two others hold would else have
+    /// one owner of two.
     pub fn incoming(&self, node: NodeIndex) -> Vec<(u32, SmallVec<[NodeName; 3]>)> {
         let Some(change) = &self.change else { return Vec::new() };
-        let gains =
-            |p: &u32| change.target.owners(*p).contains(&node) && !self.owners.owners(*p).contains(&node);
+        let gains = |p: &u32| {
+            let (old, new) = (self.owners.owners(*p), change.target.owners(*p));
+            new.contains(&node) && (!old.contains(&node) || new.len() < old.len())
+        };
         let from = |p: u32| self.owners.owners(p).iter().map(|i| self.node(*i).name).collect();
         (0..self.partitions).filter(gains).map(|p| (p, from(p))).collect()
     }

@@ -107,6 +107,17 @@ impl Siblings {
                 self.foreign.join(&context.foreign);
             }
         }
+        self.insert(version);
+    }
+
+    /// Applies a write without a context whose dot is new once more: it supersedes what other such writes left, and stands
+    /// beside what contexts wrote meanwhile.
+    pub fn write_above(&mut self, version: Version) {
+        self.versions.retain(|held| held.contextual);
+        self.insert(version);
+    }
+
+    fn insert(&mut self, version: Version) {
         self.clock.see(version.dot);
         let at = self.versions.partition_point(|held| held.dot < version.dot);
         self.versions.insert(at, version);

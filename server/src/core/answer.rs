@@ -5,10 +5,10 @@ use ringkv_common::message::peer::Message;
 use ringkv_common::message::reply::{self, Envelope};
 use ringkv_common::message::{Code, Failure, Frames, Outcome, Receipt, Terms};
 use ringkv_common::name::NodeName;
-use smallvec::SmallVec;
 
 use super::Node;
 use super::effect::{Client, Effect, Token};
+use super::quorums::Row;
 use super::task::{Op, OpStage, Origin, Task};
 
 /// Replies of so many bytes are counted until the client has read them, and find no room where too many wait.
@@ -41,36 +41,44 @@ impl Node {
                 let origin = std::mem::replace(&mut op.origin, Origin::Nobody);
                 op.deadline_us = u64::MAX;
                 self.unsettled += 1;
-                self.conclude(origin, terms, Some(&key), Outcome::Failed(failure), &nodes);
+                self.conclude(origin, terms, Some(&key), Outcome::Failed(failure), &nodes, false);
                 return self.resend(token);
             }
             OpStage::Waiting => {
                 let key = op.op.key().clone();
                 self.tasks.replace(token, Task::GivenUp(key))
             }
-            OpStage::Forwarded { .. } | OpStage::Reading { .. } => self.tasks.take(token),
+            _ => self.tasks.take(token),
         };
         if let Some(Task::Op(op)) = ended {
             self.tell_end(op, Outcome::Failed(failure));
         }
     }
 
-    fn tell_end(&mut self, op: Op, mut outcome: Outcome) {
+    pub(super) fn tell_end(&mut self, op: Op, mut outcome: Outcome) {
         self.waiting_bytes -= op.bytes;
         if let Outcome::Failed(failure) = &mut outcome
             && op.is_write()
         {
-            // Whatever this owner says, the one that was asked before may have done it.
-            let of_this_attempt = matches!(failure.code, Code::NotReady | Code::Overloaded | Code::Timeout);
+            // Whatever this owner says, the one that was asked before may have done it, or do it yet: what another one
+            // found there or not is true of its own attempt alone.
+            let of_this_attempt = matches!(
+                failure.code,
+                Code::NotReady
+                    | Code::Overloaded
+                    | Code::Timeout
+                    | Code::QuorumFailed
+                    | Code::KeyNotFound
+                    | Code::KeyExists
+            );
             failure.indeterminate |= op.attempts.maybe_done && of_this_attempt;
         }
-        let me = [self.id.name];
-        let nodes: SmallVec<[NodeName; 3]> = match op.stage {
-            OpStage::Writing(writing) => writing.nodes,
-            OpStage::Forwarded { to } => SmallVec::from_iter([to]),
-            _ => SmallVec::from_slice(&me),
+        let (nodes, hinted) = match op.stage {
+            OpStage::Ended { nodes, hinted } => (nodes, hinted),
+            OpStage::Forwarded { to } => (Row::from_slice(&[to]), false),
+            _ => (Row::from_slice(&[self.id.name]), false),
         };
-        self.conclude(op.origin, op.terms, Some(op.op.key()), outcome, &nodes);
+        self.conclude(op.origin, op.terms, Some(op.op.key()), outcome, &nodes, hinted);
     }
 
     /// Tells whoever asked how it ended.
@@ -81,11 +89,12 @@ impl Node {
         key: Option<&Key>,
         outcome: Outcome,
         nodes: &[NodeName],
+        hinted: bool,
     ) {
         match origin {
             Origin::Peer { from, id } => {
                 self.open.remove(&(from, id));
-                self.send(from, Message::Forwarded { id, outcome, nodes: nodes.to_vec() })
+                self.send(from, Message::Forwarded { id, outcome, nodes: nodes.to_vec(), hinted })
             }
             Origin::Nobody => self.unsettled -= 1,
             Origin::Many { gather, slot } => self.gathered(gather, Some((slot, outcome))),
@@ -93,7 +102,7 @@ impl Node {
                 let receipt = terms.want.receipt.then(|| Receipt {
                     nodes: nodes.to_vec(),
                     epoch: self.epoch(),
-                    hinted: false,
+                    hinted,
                 });
                 let write = |envelope: Envelope| match (&outcome, key) {
                     (Outcome::Failed(failure), _) => reply::failure(failure, &envelope),

@@ -6,12 +6,14 @@ use ringkv_common::key::Key;
 use ringkv_common::message::peer::Message;
 use ringkv_common::message::{Code, Failure, KeyOp, Level, Outcome, Terms};
 use ringkv_common::name::NodeName;
+use ringkv_common::placement::NodeIndex;
 use ringkv_common::ring::Ring;
 use ringkv_common::version::Siblings;
 
 use super::Node;
 use super::effect::{Effect, Token};
 use super::keys::{LINE_MAX, Turn};
+use super::quorums::Row;
 use super::task::{Attempts, Op, OpStage, Origin, Task};
 
 impl Node {
@@ -20,10 +22,10 @@ impl Node {
         let Some(ring) = self.ring.clone() else {
             let failure =
                 Failure::new(Code::NotReady, format!("{} has no ring yet, try again soon", self.id.name));
-            return self.conclude(origin, terms, Some(op.key()), Outcome::Failed(failure), &[]);
+            return self.conclude(origin, terms, Some(op.key()), Outcome::Failed(failure), &[], false);
         };
         if let Some(failure) = impossible(&ring, &op, &terms) {
-            return self.conclude(origin, terms, Some(op.key()), Outcome::Failed(failure), &[]);
+            return self.conclude(origin, terms, Some(op.key()), Outcome::Failed(failure), &[], false);
         }
         let deadline_us = self.now.after_ms(u64::from(terms.timeout_ms));
         let (key, bytes) = (op.key().clone(), bytes_of(&op));
@@ -36,6 +38,7 @@ impl Node {
             bytes,
             stage: OpStage::Waiting,
             attempts: Attempts::default(),
+            learned: None,
         };
         let token = self.tasks.add(Task::Op(op));
         self.coordinate(token, &ring, key);
@@ -45,13 +48,37 @@ impl Node {
     pub(super) fn coordinate(&mut self, token: Token, ring: &Ring, key: Key) {
         let partition = key.partition(ring.partitions);
         let readers = ring.readers(partition);
-        if self.me.is_none_or(|me| !readers.contains(&me)) {
-            let owner = ring.node(readers[0]).name;
+        if self.me.is_none_or(|me| !readers.contains(&me)) || self.leaves_to_others(token, partition, readers)
+        {
+            let Some(owner) = self.responsive(token, ring, readers) else { return };
             return self.forward(token, owner);
         }
         if let Some(why) = self.not_serving(partition) {
             return self.fail(token, Failure::new(Code::NotReady, why));
         }
+        self.enter(token, key);
+    }
+
+    /// Whether another owner shall coordinate though this one may: it has lost what it held and is being filled again.
+    /// What another node left to this one it does itself, or two of them would leave it to each other for ever.
+    fn leaves_to_others(&mut self, token: Token, partition: u32, readers: &[NodeIndex]) -> bool {
+        let from_peer = matches!(self.tasks.op(token), Some(Op { origin: Origin::Peer { .. }, .. }));
+        !from_peer && readers.len() > 1 && !self.is_whole(partition)
+    }
+
+    /// The owner to be asked next: those that gossip does not call down, in the ring's order, then the others; one after
+    /// the other.
+    fn responsive(&mut self, token: Token, ring: &Ring, readers: &[NodeIndex]) -> Option<NodeName> {
+        let mut owners: Row = ring.names(readers).filter(|name| *name != self.id.name).collect();
+        owners.sort_by_key(|name| self.is_away(*name));
+        let op = self.tasks.op(token)?;
+        let at = usize::from(op.attempts.asked) % owners.len().max(1);
+        op.attempts.asked = op.attempts.asked.wrapping_add(1);
+        owners.get(at).copied()
+    }
+
+    /// Puts an operation in line for its key.
+    pub(super) fn enter(&mut self, token: Token, key: Key) {
         match self.keys.enter(&key, token) {
             Turn::Read => self.out.push(Effect::Read { token, key }),
             Turn::Now => self.proceed(token, &key),

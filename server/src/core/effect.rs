@@ -82,6 +82,13 @@ pub enum Event<'a> {
         /// Where to go on.
         next: Option<Key>,
     },
+    /// The answer to [`Effect::Sums`].
+    Sums {
+        /// The task.
+        token: Token,
+        /// (partition, or bucket, and the lower half of its sum), sorted.
+        sums: Vec<(u32, u64)>,
+    },
     /// The answer to [`Effect::Measure`].
     Measured {
         /// The task.
@@ -170,6 +177,13 @@ pub enum Effect {
         stretch: Stretch,
         /// How many.
         slice: Slice,
+    },
+    /// Say the sums of all partitions, or of the buckets of one; may wait.
+    Sums {
+        /// The task.
+        token: Token,
+        /// Which partition; `None`: all.
+        partition: Option<u32>,
     },
     /// Count what the store holds.
     Measure {

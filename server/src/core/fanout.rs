@@ -9,7 +9,7 @@ use ringkv_common::version::Siblings;
 
 use super::Node;
 use super::effect::{Client, Token};
-use super::task::{InspectKey, Op, OpStage, Search, Task};
+use super::task::{Asker, InspectKey, Op, OpStage, Search, Task};
 
 impl Node {
     /// SEARCH: asks every owner, old and new, what it holds of a key.
@@ -27,7 +27,7 @@ impl Node {
         self.tasks.alarm(token, deadline_us);
         for node in asked {
             if node == self.id.name {
-                let inspect = InspectKey { key: key.clone(), to: None, search: token };
+                let inspect = InspectKey { key: key.clone(), asker: Asker::Here { search: token } };
                 let look = self.tasks.add(Task::InspectKey(Box::new(inspect)));
                 self.look(look, key.clone());
             } else {
@@ -75,6 +75,8 @@ impl Node {
                 Some(Task::Op(op)) if op.deadline_us <= self.now.mono_us => self.expire_op(token),
                 Some(Task::Op(Op { stage: OpStage::Forwarded { .. }, .. })) => self.coordinate_again(token),
                 Some(Task::Op(Op { stage: OpStage::Writing(_), .. })) => self.resend(token),
+                Some(Task::Op(Op { stage: OpStage::Gathering(_), .. })) => self.gather_again(token),
+                Some(Task::Spread(_)) => self.spread_again(token),
                 Some(Task::Op(Op { deadline_us, .. })) => {
                     let at = *deadline_us;
                     self.tasks.alarm(token, at);
@@ -82,6 +84,7 @@ impl Node {
                 Some(Task::Search(_)) => self.end_search(token),
                 Some(Task::Greeting(_)) => self.end_greeting(token),
                 Some(Task::Pull(_)) => self.fetch_again(token),
+                Some(Task::Exchange(_)) => self.end_exchange(token),
                 Some(Task::Listing(_)) => self.list_again(token),
                 _ => {}
             }
@@ -90,29 +93,45 @@ impl Node {
 
     fn expire_op(&mut self, token: Token) {
         let Some(op) = self.tasks.op(token) else { return };
-        let is_write = op.is_write();
-        let ms = op.terms.timeout_ms;
-        let text = match &op.stage {
-            OpStage::Forwarded { to } => format!("{to}, which owns the key, did not answer within {ms} ms"),
+        let (is_write, ms) = (op.is_write(), op.terms.timeout_ms);
+        let (mut code, text) = match &op.stage {
+            OpStage::Forwarded { to } => {
+                (Code::Timeout, format!("{to}, which owns the key, did not answer within {ms} ms"))
+            }
             OpStage::Writing(writing) => {
                 let (needed, got) = writing.quorum.shortfall();
                 let silent: Vec<String> = writing.quorum.silent().map(|n| n.to_string()).collect();
-                format!("needed {needed} replicas, got {got}: {} timed out after {ms} ms", silent.join(", "))
-            }
-            OpStage::Waiting => format!("the store did not answer within {ms} ms"),
-            OpStage::Reading { .. } => {
-                format!(
-                    "what is to be shown was written and not acknowledged by all its owners within {ms} ms"
+                let silent = silent.join(", ");
+                (
+                    Code::Timeout,
+                    format!("needed {needed} replicas, got {got}: {silent} timed out after {ms} ms"),
                 )
             }
+            OpStage::Gathering(gathering) => {
+                let failure = gathering.failure(Some(ms));
+                (failure.code, failure.message)
+            }
+            OpStage::Waiting | OpStage::Ended { .. } => {
+                (Code::Timeout, format!("the store did not answer within {ms} ms"))
+            }
+            OpStage::Reading { .. } => (
+                Code::Timeout,
+                format!(
+                    "what is to be shown was written and not acknowledged by all its owners within {ms} ms"
+                ),
+            ),
         };
         // In line for its key, or refused for what is there, it has done nothing here.
         let under_way = matches!(op.stage, OpStage::Writing(_) | OpStage::Forwarded { .. });
         let maybe_done = under_way || op.attempts.maybe_done;
+        let replicas = self.ring.as_ref().map_or(1, |ring| ring.owners.width());
+        if matches!(op.stage, OpStage::Writing(_) | OpStage::Forwarded { .. }) && replicas > 1 {
+            code = Code::QuorumFailed;
+        }
         let failure = if is_write && maybe_done {
-            Failure::indeterminate(Code::Timeout, text)
+            Failure::indeterminate(code, text)
         } else {
-            Failure::new(Code::Timeout, text)
+            Failure::new(code, text)
         };
         self.give_up(token, failure);
     }

@@ -76,9 +76,10 @@ impl Node {
                         None,
                         Outcome::Failed(Failure::new(Code::Overloaded, text)),
                         &[],
+                        false,
                     );
                 }
-                Err(failure) => self.conclude(origin, terms, None, Outcome::Failed(failure), &[]),
+                Err(failure) => self.conclude(origin, terms, None, Outcome::Failed(failure), &[], false),
             }
         }
         self.gathered(token, None);

@@ -34,8 +34,8 @@ const GREET_MS: u64 = 200;
 pub struct Membership {
     /// Consul was seen without a ring: if the first one comes, there was nothing that could be lost.
     saw_no_ring: bool,
-    /// Which partitions hold records here, by partition; empty without a ring.
-    data: Vec<bool>,
+    /// How often each partition was given records here; 0: it holds none. Empty without a ring.
+    data: Vec<u32>,
     /// Partitions whose data went with this node's memory.
     lost: BTreeSet<u32>,
     /// Those of them whose loss was accepted, while this node owns them.
@@ -86,7 +86,17 @@ impl Membership {
     }
 
     pub(super) fn has_data(&self, partition: u32) -> bool {
+        self.held(partition) > 0
+    }
+
+    /// How often a partition was given records since it was empty: it holds the same while this stays the same.
+    pub(super) fn held(&self, partition: u32) -> u32 {
         self.data.get(partition as usize).copied().unwrap_or_default()
+    }
+
+    /// What this node had of a partition is gone, and so is what others had.
+    pub(super) fn loses(&mut self, partition: u32) {
+        self.lost.insert(partition);
     }
 
     /// A record of this key is about to be kept.
@@ -94,13 +104,13 @@ impl Membership {
         if let Some(ring) = ring
             && let Some(held) = self.data.get_mut(key.partition(ring.partitions) as usize)
         {
-            *held = true;
+            *held = held.wrapping_add(1).max(1);
         }
     }
 
     pub(super) fn dropped(&mut self, partition: u32) {
         if let Some(held) = self.data.get_mut(partition as usize) {
-            *held = false;
+            *held = 0;
         }
     }
 
@@ -125,7 +135,7 @@ impl Node {
             }
         }
         let was_in = self.me.is_some();
-        self.membership.data.resize(ring.partitions as usize, false);
+        self.membership.data.resize(ring.partitions as usize, 0);
         self.note_losses(&ring);
         self.me = ring.index_of(self.id.name);
         if was_in && self.me.is_none() {
@@ -134,28 +144,33 @@ impl Node {
             self.membership.close_at_us = None;
         }
         self.ring = Some(ring.clone());
+        let me = self.me;
+        self.hints.retain(|partition| me.is_none_or(|me| !ring.holds(me, partition)));
         self.out.push(Effect::Adopted(ring.clone()));
         self.restart_requests(&ring);
         self.begin_transfers(&ring);
+        self.anti_entropy_in_ring(&ring);
         self.gossip_in_ring();
     }
 
-    /// A partition that this node alone owns under the new ring, and that it neither owned before nor has received
-    /// as a whole, went with the memory of an earlier life. At the founding nothing was there to be lost.
+    /// A partition that this node owns under the new ring, and that it neither owned before nor has received as a whole,
+    /// went with the memory of an earlier life: it is filled by its other owners, or lost where there are none. At the
+    /// founding nothing was there to be lost.
     fn note_losses(&mut self, ring: &Ring) {
-        let owned = |ring: &Ring, p: u32| {
-            ring.index_of(self.id.name).is_some_and(|me| ring.owners.owners(p).contains(&me))
-        };
+        let name = self.id.name;
+        let owned =
+            |ring: &Ring, p: u32| ring.index_of(name).is_some_and(|me| ring.owners.owners(p).contains(&me));
         let before = self.ring.as_deref();
         let founding = before.is_none() && ring.epoch == 1 && self.membership.saw_no_ring;
         let has = |p: u32| founding || before.is_some_and(|b| owned(b, p)) || self.transfers.has(p);
-        let alone = |p: u32| owned(ring, p) && ring.owners.owners(p).len() == 1;
-        let news: Vec<u32> = (0..ring.partitions).filter(|p| alone(*p) && !has(*p)).collect();
+        let missing = (0..ring.partitions).filter(|p| owned(ring, *p) && !has(*p));
+        let (news, filled): (Vec<u32>, Vec<u32>) = missing.partition(|p| ring.owners.owners(*p).len() == 1);
         // What it owns no more somebody else has, or says that it is lost.
         let kept: Vec<u32> = self.membership.lost.iter().copied().filter(|p| owned(ring, *p)).collect();
         let accepted = self.membership.accepted.iter().copied().filter(|p| owned(ring, *p)).collect();
         self.membership.lost = kept.into_iter().chain(news).collect();
         self.membership.accepted = accepted;
+        self.fill(ring, filled);
     }
 
     pub(super) fn on_ring_text(&mut self, text: &str) {
@@ -193,9 +208,15 @@ impl Node {
                     self.coordinate_again(token);
                 }
                 Some(Task::Op(op @ Op { stage: OpStage::Writing(_), .. })) => {
-                    let (key, w) = (op.op.key().clone(), op.terms.write);
-                    self.recount(token, &key, w);
+                    let (key, terms) = (op.op.key().clone(), op.terms);
+                    self.recount(token, &key, &terms);
                 }
+                Some(Task::Op(op @ Op { stage: OpStage::Gathering(_), .. })) => {
+                    op.attempts.anew();
+                    self.coordinate_again(token);
+                }
+                // Who owns the key now is told by whoever hands over, or compares.
+                Some(Task::Spread(_)) => self.end_spread(token),
                 Some(Task::Listing(_)) => self.list_again(token),
                 _ => {}
             }
@@ -203,11 +224,13 @@ impl Node {
         debug_assert_eq!(self.epoch(), ring.epoch);
     }
 
-    /// Why this node does not serve a partition that the ring says it reads for, if so.
+    /// Why this node does not serve a partition that the ring says it alone reads for, if so.
     pub(super) fn not_serving(&self, partition: u32) -> Option<String> {
         let ring = self.ring.as_ref()?;
         let change = ring.change.as_ref()?;
-        let me = self.me?;
+        if ring.readers(partition).len() > 1 {
+            return None;
+        }
         if change.phase != Phase::Switch {
             // The receiver may have what was lost here, and soon decides: until then a write might supersede nothing.
             let undecided = self.membership.is_lost(partition) && ring.moves(partition);
@@ -215,14 +238,17 @@ impl Node {
                 format!("{} lost partition {partition} while it moves, try again soon", self.id.name)
             });
         }
-        let gained =
-            change.target.owners(partition).contains(&me) && !ring.owners.owners(partition).contains(&me);
-        (gained && !self.transfers.has(partition)).then(|| {
-            format!(
-                "{} is still receiving partition {partition} after a restart, try again soon",
-                self.id.name
-            )
-        })
+        self.still_receives(partition).then(|| self.fills_again(partition))
+    }
+
+    /// Why this node's records of a partition are no whole listing, if so.
+    pub(super) fn not_listing(&self, partition: u32) -> Option<String> {
+        let fills = || (!self.is_whole(partition)).then(|| self.fills_again(partition));
+        self.not_serving(partition).or_else(fills)
+    }
+
+    fn fills_again(&self, partition: u32) -> String {
+        format!("{} is still receiving partition {partition} after a restart, try again soon", self.id.name)
     }
 
     /// An orchestrator asks whether a change may begin. An answer is no promise and leaves nothing behind.

@@ -8,27 +8,34 @@
 //!   Request ─► intake ─► coordinate ─┬─ not an owner ─► Send Forward … Forwarded ───────────────────────────► answer
 //!                                    └─ owner ─► keys: Read … ─► read, or write: Persist, Send Replicate … ─► answer
 //!   Peer    ─► replica: Replicate, Fetch, Inspect      Ring ─► membership ─► transfer: pulls, hand-overs
+//!              anti_entropy: what owners of the same partition lack
 //!              gossip: who of the ring answers (detector), who has an older ring
 //! ```
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod absorb;
 mod answer;
+mod anti_entropy;
 mod author;
 mod close;
 mod coordinate;
 mod detector;
 mod effect;
 mod fanout;
+mod fill;
+mod gather;
 mod gossip;
+mod hints;
 mod intake;
 mod keys;
 mod listing;
 mod membership;
 mod pull;
+mod quorums;
 mod read;
 mod replica;
 mod requests;
+mod spread;
 mod status;
 mod surrender;
 mod task;
@@ -49,10 +56,13 @@ use ringkv_common::version::Actor;
 pub use answer::LARGE_BYTES;
 pub use detector::View;
 pub use effect::{Client, Effect, Event, Token};
+pub use quorums::Defaults;
 pub use status::{Gauges, Gossip, Peer, Status};
 
+use self::anti_entropy::AntiEntropy;
 use self::author::Author;
 use self::detector::Detector;
+use self::hints::Hints;
 use self::keys::Keys;
 use self::membership::Membership;
 use self::requests::Requests;
@@ -78,6 +88,8 @@ pub struct Identity {
     pub limits: Limits,
     /// 128 random bits: this life's actor.
     pub actor: u128,
+    /// Quorums of requests that name none.
+    pub quorums: Defaults,
 }
 
 /// Silence of a peer after which an operation is told it again, in milliseconds; then twice as long each time.
@@ -103,6 +115,8 @@ pub struct Node {
     requests: Requests,
     membership: Membership,
     transfers: Transfers,
+    anti_entropy: AntiEntropy,
+    hints: Hints,
     detector: Detector,
     gossip: gossip::Counts,
     waiting_bytes: usize,
@@ -130,6 +144,8 @@ impl Node {
             requests: Requests::default(),
             membership: Membership::default(),
             transfers: Transfers::default(),
+            anti_entropy: AntiEntropy::default(),
+            hints: Hints::default(),
             detector,
             gossip: gossip::Counts::default(),
             waiting_bytes: 0,
@@ -152,6 +168,7 @@ impl Node {
             Event::Persisted { token } => self.on_persisted(token),
             Event::Scanned { token, records, next } => self.on_scanned(token, records, next),
             Event::Digested { token, digests, next } => self.on_digested(token, digests, next),
+            Event::Sums { token, sums } => self.on_sums(token, &sums),
             Event::Measured { token, measures, gauges } => self.on_measured(token, &measures, &gauges),
             Event::RingAbsent => self.membership.saw_no_ring(),
             Event::Ring(ring) => self.on_ring(ring),
@@ -165,7 +182,8 @@ impl Node {
     /// When to tick next, in monotonic microseconds; `None`: only when something happens.
     pub fn wake_at(&self) -> Option<u64> {
         let (tasks, membership) = (self.tasks.wake_at(), self.membership.wake_at());
-        [tasks, membership, self.transfers.wake_at(), self.detector.wake_at()].into_iter().flatten().min()
+        let (transfers, detector) = (self.transfers.wake_at(), self.detector.wake_at());
+        [tasks, membership, transfers, detector, self.anti_entropy.wake_at()].into_iter().flatten().min()
     }
 
     /// The ring it goes by.
@@ -188,6 +206,7 @@ impl Node {
         self.tick_membership();
         self.tick_transfers();
         self.tick_gossip();
+        self.tick_anti_entropy();
     }
 
     fn on_too_many_frames(&mut self, client: Client, frames: usize) {

@@ -7,7 +7,7 @@ use super::{FETCH_AGAIN_MS, Node};
 use crate::store::{LOOKED_BYTES_MAX, Measure, Slice};
 use ringkv_common::key::Key;
 use ringkv_common::message::Failure;
-use ringkv_common::message::peer::{Message, Purpose, Record, Stretch};
+use ringkv_common::message::peer::{Buckets, Message, Purpose, Record, Stretch};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::Phase;
 
@@ -36,6 +36,12 @@ pub struct Pull {
     next: Option<Key>,
     /// What the giver remembered of requests when the pull began.
     requests: Vec<Done>,
+    /// Whether the giver had lost nothing, each time.
+    whole: bool,
+    /// What the giver of a hand-over said it holds.
+    held: u32,
+    /// Only these buckets.
+    buckets: Option<Buckets>,
 }
 
 impl Node {
@@ -55,8 +61,12 @@ impl Node {
         if !pull.compares {
             return self.fetch(token);
         }
-        let stretch =
-            Stretch { partition: pull.partition, after: pull.after.clone(), until: None, buckets: None };
+        let stretch = Stretch {
+            partition: pull.partition,
+            after: pull.after.clone(),
+            until: None,
+            buckets: pull.buckets,
+        };
         let slice = Slice { bytes_max: 0, records_max: DIGESTS_MAX, looked_bytes_max: LOOKED_BYTES_MAX };
         self.out.push(Effect::Digest { token, stretch, slice });
     }
@@ -78,7 +88,7 @@ impl Node {
             partition: pull.partition,
             after: pull.after.clone(),
             until: pull.until.clone(),
-            buckets: None,
+            buckets: pull.buckets,
         };
         let (to, purpose, partition, known) = (pull.from, pull.purpose, pull.partition, pull.known.clone());
         let token = self.tasks.add(Task::Pull(pull));
@@ -96,11 +106,26 @@ impl Node {
             return;
         }
         let partition = pull.partition;
+        if pull.purpose == Purpose::Repair {
+            // The next round finds it again.
+            self.tasks.take(token);
+            return self.repaired();
+        }
         if pull.purpose == Purpose::Handover {
             // Whoever still has something to hand over offers it again; one that is gone must not block others.
             self.tasks.take(token);
             self.transfers.handed_over.remove(&partition);
             return;
+        }
+        let purpose = pull.purpose;
+        let incoming = match purpose {
+            Purpose::Fill => self.transfers.fills.get(&partition),
+            _ => self.transfers.incoming.get(&partition),
+        };
+        if incoming.is_some_and(|incoming| incoming.from.len() > 1) {
+            self.transfers.stuck.get_or_insert_with(|| format!("{} does not answer", pull.from));
+            self.tasks.take(token);
+            return self.give_up_source(partition, purpose);
         }
         self.transfers.stuck.get_or_insert_with(|| format!("{} does not answer", pull.from));
         self.fetch(token);
@@ -128,10 +153,12 @@ impl Node {
         records: Vec<Record>,
         next: Option<Key>,
         requests: Vec<Done>,
+        whole: bool,
     ) {
         match self.tasks.get(token) {
             Some(Task::Pull(pull)) if pull.fetching => {
                 pull.fetching = false;
+                pull.whole &= whole;
                 pull.attempts.anew();
                 pull.next = next;
                 if pull.after.is_none() {
@@ -141,10 +168,15 @@ impl Node {
             Some(Task::Listing(_)) => return self.on_listed(token, records, next),
             _ => return,
         }
-        self.transfers.stuck = None;
-        self.transfers.keys_moved += records.len() as u64;
-        let bytes: u64 = records.iter().map(|(key, siblings)| Measure::of(key, siblings).bytes).sum();
-        self.transfers.bytes_moved += bytes;
+        let Some(Task::Pull(pull)) = self.tasks.get(token) else { return };
+        if pull.purpose == Purpose::Repair {
+            self.anti_entropy.counts.repaired += records.len() as u64;
+        } else {
+            self.transfers.stuck = None;
+            self.transfers.keys_moved += records.len() as u64;
+            let bytes: u64 = records.iter().map(|(key, siblings)| Measure::of(key, siblings).bytes).sum();
+            self.transfers.bytes_moved += bytes;
+        }
         self.absorb(token, records);
     }
 
@@ -182,15 +214,23 @@ impl Node {
         let Some(Task::Pull(pull)) = self.tasks.take(token) else { return };
         // Now that all records are here: one whose request is known before it comes would pass for a late twin.
         self.requests.learn(self.now, pull.requests);
-        if pull.purpose == Purpose::Handover {
-            self.transfers.handed_over.remove(&pull.partition);
-            let epoch = self.epoch();
-            return self.send(pull.from, Message::Released { epoch, partition: pull.partition });
+        let (partition, held, from) = (pull.partition, pull.held, pull.from);
+        match pull.purpose {
+            Purpose::Handover => {
+                self.transfers.handed_over.remove(&partition);
+                let epoch = self.epoch();
+                return self.send(from, Message::Released { epoch, partition, held });
+            }
+            Purpose::Repair => return self.repaired(),
+            Purpose::Fill => return self.filled(partition, from, pull.whole),
+            Purpose::Move | Purpose::List => {}
         }
-        if let Some(incoming) = self.transfers.incoming.get_mut(&pull.partition) {
+        if let Some(incoming) = self.transfers.incoming.get_mut(&partition) {
             incoming.active = false;
             incoming.copied = true;
-            incoming.verified |= pull.phase != Some(Phase::Copy);
+            if pull.phase != Some(Phase::Copy) && !incoming.compared.contains(&from) {
+                incoming.compared.push(from);
+            }
         }
         self.pull_on();
     }
@@ -218,6 +258,19 @@ impl Pull {
             incomplete: false,
             next: None,
             requests: Vec::new(),
+            whole: true,
+            held: 0,
+            buckets: None,
         }
+    }
+
+    /// A pull of what another owner holds otherwise.
+    pub(super) fn repair(partition: u32, from: NodeName, buckets: Buckets) -> Pull {
+        Pull { buckets: Some(buckets), ..Pull::new(partition, from, Purpose::Repair, true, None) }
+    }
+
+    /// A pull of what a node holds and does not own.
+    pub(super) fn handover(partition: u32, from: NodeName, held: u32) -> Pull {
+        Pull { held, ..Pull::new(partition, from, Purpose::Handover, true, None) }
     }
 }

@@ -1,4 +1,4 @@
-//! GET_ONE at the node that reads for the key.
+//! GET_ONE at a node that reads for the key, where it need not ask others.
 
 use ringkv_common::key::Key;
 use ringkv_common::message::{Code, Failure, Found, Outcome};
@@ -10,6 +10,14 @@ use super::task::OpStage;
 
 impl Node {
     pub(super) fn proceed_read(&mut self, token: Token, key: &Key, context: bool) {
+        let Some(ring) = self.ring.clone() else { return };
+        let partition = key.partition(ring.partitions);
+        let readers = ring.readers(partition);
+        let level = self.tasks.op(token).and_then(|op| op.terms.read);
+        let alone = readers.len() == 1 || self.read_needs(readers, level) == 1 && self.is_whole(partition);
+        if !alone {
+            return self.gather(token, key, &ring);
+        }
         let busy = self.keys.get(key).expect("the caller has seen to it");
         let found = found(busy.state.as_ref().expect("the caller has seen to it"), context);
         let outcome = match found {
@@ -41,7 +49,7 @@ impl Node {
 }
 
 /// What a reader is shown of a state.
-fn found(state: &Siblings, context: bool) -> Option<Found> {
+pub(super) fn found(state: &Siblings, context: bool) -> Option<Found> {
     let values = state.values();
     if values.is_empty() {
         return None;

@@ -5,18 +5,35 @@ use ringkv_common::message::peer::{Frame, Id, Message, Purpose, Record, Stretch}
 use ringkv_common::message::{Code, Failure, KeyOp, Outcome, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::ClusterId;
-use ringkv_common::version::Siblings;
+use ringkv_common::version::{Siblings, Version};
 use smallvec::SmallVec;
 
 use super::effect::{Effect, Token};
 use super::keys::Turn;
+use super::quorums::Row;
 use super::requests::Requests;
-use super::task::{Attempts, Give, InspectKey, Join, Op, OpStage, Origin, Task};
+use super::task::{Asker, Attempts, Give, InspectKey, Join, Op, OpStage, Origin, Task};
 use super::{Node, WAITING_BYTES_MAX};
 use crate::store::{LOOKED_BYTES_MAX, Measure, Slice};
 
 /// Records that a giver looks at for one answer: well below a millisecond's worth.
 const GIVE_RECORDS_MAX: usize = 2048;
+
+/// Who has a state joined, and hears when it is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// Another node, by its number there.
+    Peer {
+        /// Who.
+        from: NodeName,
+        /// Its number there.
+        id: Id,
+        /// Its count.
+        round: u32,
+    },
+    /// A read of this node, which found that this node lacks something.
+    Own(Token),
+}
 
 impl Node {
     pub(super) fn on_peer(&mut self, frame: Frame) {
@@ -33,20 +50,30 @@ impl Node {
             Message::Forward { id, epoch, left_ms, op, terms } => {
                 self.on_forward(from, id, epoch, left_ms, op, terms)
             }
-            Message::Replicate { id, epoch, key, siblings, request } => {
-                self.on_replicate(from, id, epoch, key, siblings, request);
+            Message::Replicate { id, epoch, key, siblings, request, round } => {
+                self.on_replicate(Sender::Peer { from, id, round }, epoch, key, siblings, request);
             }
             Message::Fetch { id, epoch, purpose, stretch, known, bytes_max } => {
-                let give = Give { to: from, id, purpose, epoch, requests: Vec::new() };
+                let give = Give { to: from, id, purpose, epoch, requests: Vec::new(), whole: true };
                 self.on_fetch(give, stretch, known, bytes_max);
             }
-            Message::Surrender { epoch, partition } => self.on_surrender(from, epoch, partition),
-            Message::Released { epoch, partition } => self.on_released(from, epoch, partition),
-            Message::Inspect { id, key } => self.on_inspect(from, id, key),
-            Message::Forwarded { id, outcome, nodes } => self.on_forwarded(from, id, outcome, nodes),
-            Message::Replicated { id } => self.acknowledged(id, from),
-            Message::Fetched { id, records, next, requests } => {
-                self.on_fetched(id, records, next, requests);
+            Message::Surrender { epoch, partition, held } => self.on_surrender(from, epoch, partition, held),
+            Message::Released { epoch, partition, held } => self.on_released(from, epoch, partition, held),
+            Message::Query { id, epoch, key, digest } => self.on_query(from, id, epoch, key, digest),
+            Message::Inspect { id, key } => self.on_inspect(Asker::Search { from, id }, from, id, key),
+            Message::Roots { id, epoch, sums } => self.on_roots(from, id, epoch, sums),
+            Message::Differ { id, partitions } => self.on_differ(from, id, partitions),
+            Message::Buckets { id, epoch, partition, sums } => {
+                self.on_buckets(from, id, epoch, partition, sums);
+            }
+            Message::Stale { id, partition, buckets } => self.on_stale(from, id, partition, buckets),
+            Message::Forwarded { id, outcome, nodes, hinted } => {
+                self.on_forwarded(from, id, outcome, nodes.into(), hinted);
+            }
+            Message::Replicated { id, round, hidden_by } => self.acknowledged(id, from, round, hidden_by),
+            Message::Held { id, siblings, counts } => self.on_held(id, from, siblings, counts),
+            Message::Fetched { id, records, next, requests, whole } => {
+                self.on_fetched(id, records, next, requests, whole);
             }
             Message::Inspected { id, siblings } => self.on_inspected(id, from, Ok(siblings)),
             Message::Refused { id, epoch } => self.on_refused(from, id, epoch),
@@ -56,7 +83,7 @@ impl Node {
     }
 
     /// Whether a request of this epoch may be served; if not, its sender is told.
-    fn same_epoch(&mut self, from: NodeName, id: Id, epoch: u64) -> bool {
+    pub(super) fn same_epoch(&mut self, from: NodeName, id: Id, epoch: u64) -> bool {
         let mine = self.epoch();
         if epoch != mine {
             self.send(from, Message::Refused { id, epoch: mine });
@@ -68,7 +95,7 @@ impl Node {
     }
 
     /// Whether there is no room for a peer's request; if so, it is told.
-    fn overloaded(&mut self, from: NodeName, id: Id) -> bool {
+    pub(super) fn overloaded(&mut self, from: NodeName, id: Id) -> bool {
         let full = self.tasks.full() || self.waiting_bytes > WAITING_BYTES_MAX;
         if full {
             let text = format!("{} has {} requests waiting, try again later", self.id.name, self.tasks.len());
@@ -89,24 +116,21 @@ impl Node {
         self.begin(Origin::Peer { from, id }, op, Terms { timeout_ms: left_ms.max(1), ..terms });
     }
 
-    fn on_replicate(
-        &mut self,
-        from: NodeName,
-        id: Id,
-        epoch: u64,
-        key: Key,
-        siblings: Siblings,
-        request: u64,
-    ) {
+    fn on_replicate(&mut self, sender: Sender, epoch: u64, key: Key, siblings: Siblings, request: u64) {
+        let Sender::Peer { from, id, .. } = sender else { return };
         if !self.same_epoch(from, id, epoch) {
             return;
         }
         if self.is_open(from, id) || self.overloaded(from, id) {
             return;
         }
-        self.open.insert((from, id));
         let bytes = Measure::of(&key, &siblings).bytes as usize;
-        self.join(Join { key, siblings, bytes, from, id, request });
+        if let Some(why) = self.no_room_for_hint(&key, bytes) {
+            let failure = Failure::new(Code::Overloaded, why);
+            return self.send(from, Message::Failed { id, failure });
+        }
+        self.open.insert((from, id));
+        self.join(Join { key, siblings, bytes, from: sender, request, hidden_by: None });
     }
 
     /// Whether a peer's request is under way: told again, it is answered once it has ended.
@@ -115,7 +139,7 @@ impl Node {
     }
 
     /// Joins a state that a coordinator told into what is held.
-    fn join(&mut self, join: Join) {
+    pub(super) fn join(&mut self, join: Join) {
         self.waiting_bytes += join.bytes;
         let key = join.key.clone();
         let token = self.tasks.add(Task::Join(Box::new(join)));
@@ -134,7 +158,12 @@ impl Node {
         let busy = self.keys.get(&key).expect("the caller has seen to it");
         let state = busy.state.as_mut().expect("the caller has seen to it");
         let changed = settle_late(&key, state, &mut news, &self.requests, None) | state.join(&news);
+        let hidden = hides(state, &news).then(|| Box::new(state.clone()));
         self.requests.begun(self.now, &key, request);
+        self.requests.saw(self.now, &key, &news);
+        if let Some(Task::Join(join)) = self.tasks.get(token) {
+            join.hidden_by = hidden;
+        }
         if !changed && busy.writes.is_empty() {
             return self.joined(token);
         }
@@ -146,28 +175,36 @@ impl Node {
     }
 
     pub(super) fn joined(&mut self, token: Token) {
-        if let Some(join) = self.end_join(token) {
-            self.requests.durable(&join.key, join.request);
-            self.send(join.from, Message::Replicated { id: join.id });
+        let Some(join) = self.end_join(token) else { return };
+        self.requests.durable(&join.key, join.request);
+        match join.from {
+            Sender::Peer { from, id, round } => {
+                self.send(from, Message::Replicated { id, round, hidden_by: join.hidden_by });
+            }
+            Sender::Own(token) => self.gather_told(token, self.id.name),
         }
     }
 
     fn end_join(&mut self, token: Token) -> Option<Join> {
         let Some(Task::Join(join)) = self.tasks.take(token) else { return None };
         self.waiting_bytes -= join.bytes;
-        self.open.remove(&(join.from, join.id));
+        if let Sender::Peer { from, id, .. } = join.from {
+            self.open.remove(&(from, id));
+        }
         Some(*join)
     }
 
-    fn on_inspect(&mut self, from: NodeName, id: Id, key: Key) {
+    fn on_query(&mut self, from: NodeName, id: Id, epoch: u64, key: Key, digest: u64) {
+        if self.same_epoch(from, id, epoch) {
+            self.on_inspect(Asker::Read { from, id, epoch, digest, found: None }, from, id, key);
+        }
+    }
+
+    fn on_inspect(&mut self, asker: Asker, from: NodeName, id: Id, key: Key) {
         if self.overloaded(from, id) {
             return;
         }
-        let token = self.tasks.add(Task::InspectKey(Box::new(InspectKey {
-            to: Some((from, id)),
-            key: key.clone(),
-            search: 0,
-        })));
+        let token = self.tasks.add(Task::InspectKey(Box::new(InspectKey { key: key.clone(), asker })));
         self.look(token, key);
     }
 
@@ -182,11 +219,41 @@ impl Node {
     }
 
     pub(super) fn proceed_inspect(&mut self, token: Token, key: &Key) {
-        let siblings = self.keys.get(key).and_then(|b| b.state.clone()).unwrap_or_default();
+        let busy = self.keys.get(key).expect("the caller has seen to it");
+        let siblings = busy.state.clone().expect("the caller has seen to it");
+        let Some(Task::InspectKey(inspect)) = self.tasks.get(token) else { return };
+        match &mut inspect.asker {
+            Asker::Here { search } => {
+                let search = *search;
+                self.tasks.take(token);
+                self.on_inspected(search, self.id.name, Ok(siblings));
+            }
+            Asker::Search { from, id } => {
+                let (to, id) = (*from, *id);
+                self.tasks.take(token);
+                self.send(to, Message::Inspected { id, siblings });
+            }
+            Asker::Read { found, .. } => {
+                *found = Some(siblings);
+                if busy.shows_settled(token) {
+                    self.say_held(token);
+                }
+            }
+        }
+    }
+
+    /// What a read of another node was told to look up is durable here.
+    pub(super) fn say_held(&mut self, token: Token) {
         let Some(Task::InspectKey(inspect)) = self.tasks.take(token) else { return };
-        match inspect.to {
-            Some((to, id)) => self.send(to, Message::Inspected { id, siblings }),
-            None => self.on_inspected(inspect.search, self.id.name, Ok(siblings)),
+        let Asker::Read { from, id, epoch, digest, found: Some(found) } = inspect.asker else { return };
+        // Looked up under a later ring than was asked for, it may be what a former owner still had.
+        if self.same_epoch(from, id, epoch) {
+            let counts = self.ring.as_ref().is_some_and(|ring| {
+                let partition = inspect.key.partition(ring.partitions);
+                self.me.is_some_and(|me| ring.holds(me, partition)) && self.is_whole(partition)
+            });
+            let siblings = (found.digest() != digest).then_some(found);
+            self.send(from, Message::Held { id, siblings, counts });
         }
     }
 
@@ -203,15 +270,17 @@ impl Node {
             return self.send(to, refuse(Code::BadRequest, text));
         }
         // A partition whose memory was lost must not pass for an empty one.
-        if give.purpose == Purpose::Move && self.membership.is_lost(stretch.partition) {
+        let whole = self.is_whole(stretch.partition);
+        if give.purpose == Purpose::Move && (self.membership.is_lost(stretch.partition) || !whole) {
             let text = format!("{} lost the data of partition {}", self.id.name, stretch.partition);
             return self.send(to, refuse(Code::NotReady, text));
         }
         if give.purpose == Purpose::List
-            && let Some(why) = self.not_serving(stretch.partition)
+            && let Some(why) = self.not_listing(stretch.partition)
         {
             return self.send(to, refuse(Code::NotReady, why));
         }
+        give.whole = whole;
         if give.purpose != Purpose::List && stretch.after.is_none() {
             // Before the first record is read: whatever is durable by now will be among the records.
             give.requests = self.requests.of_partition(stretch.partition, ring.partitions);
@@ -232,14 +301,16 @@ impl Node {
         let Some(Task::Give(give)) = self.tasks.take(token) else { return };
         // Read under a later ring than was asked for, the store may hold less than it held under that.
         if self.same_epoch(give.to, give.id, give.epoch) {
-            self.send(give.to, Message::Fetched { id: give.id, records, next, requests: give.requests });
+            let Give { to, id, requests, whole, .. } = give;
+            self.send(to, Message::Fetched { id, records, next, requests, whole });
         }
     }
 
-    fn on_forwarded(&mut self, from: NodeName, token: Token, outcome: Outcome, _nodes: Vec<NodeName>) {
-        if let Some(Op { stage: OpStage::Forwarded { to }, .. }) = self.tasks.op(token)
-            && *to == from
+    fn on_forwarded(&mut self, from: NodeName, token: Token, outcome: Outcome, nodes: Row, hinted: bool) {
+        if let Some(Op { stage, .. }) = self.tasks.op(token)
+            && matches!(stage, OpStage::Forwarded { to } if *to == from)
         {
+            *stage = OpStage::Ended { nodes, hinted };
             self.finish(token, outcome);
         }
     }
@@ -272,6 +343,12 @@ impl Node {
                     op.attempts.hurried = true;
                 }
             }
+            Some(Task::Op(Op { stage: OpStage::Gathering(_), .. })) => {
+                self.gather_again(token);
+                if let Some(op) = self.tasks.op(token) {
+                    op.attempts.hurried = true;
+                }
+            }
             Some(Task::Pull(_)) => self.fetch_refused(token),
             Some(Task::Listing(_)) => self.slice_refused(token),
             _ => {}
@@ -282,6 +359,9 @@ impl Node {
         match self.tasks.get(token) {
             Some(Task::Op(Op { stage: OpStage::Forwarded { to }, .. })) if *to == from => {
                 self.fail(token, failure)
+            }
+            Some(Task::Op(Op { stage: OpStage::Gathering(_), .. })) => {
+                self.not_held(token, from, format!("says: {}", failure.message));
             }
             // An owner that is overloaded is told again when silence would have lasted too long.
             Some(Task::Op(_)) => {}
@@ -299,10 +379,27 @@ impl Node {
         }
         self.membership.count_unsent(to);
         // All else is told again after a while, like what is met by silence: an earlier attempt may have arrived.
-        if let Message::Inspect { id, .. } = message {
-            self.on_inspected(id, to, Err("cannot be reached".into()));
+        match message {
+            Message::Inspect { id, .. } => self.on_inspected(id, to, Err("cannot be reached".into())),
+            Message::Query { id, .. } => self.not_held(id, to, "cannot be reached".into()),
+            _ => {}
         }
     }
+}
+
+/// Whether a version that was told without a context is hidden by one with a higher stamp that its writer had not seen.
+/// One of the same request hides nothing: it is the same write.
+fn hides(state: &Siblings, told: &Siblings) -> bool {
+    if state.versions.len() < 2 {
+        return false;
+    }
+    let plain = || state.versions.iter().filter(|version| !version.contextual);
+    let Some(shown) = plain().max_by_key(|version| (version.stamp, version.dot)) else { return false };
+    let twin = |version: &Version| version.request != 0 && version.request == shown.request;
+    if told.clock.covers(shown.dot) {
+        return false;
+    }
+    plain().filter(|held| !twin(held)).any(|held| told.versions.iter().any(|version| version.dot == held.dot))
 }
 
 /// Takes out of news what is no news though its dots are: adds these dots to what the state has seen. Whether it did.

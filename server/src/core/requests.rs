@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ringkv_common::key::{Key, first_hash, last_hash};
 use ringkv_common::time::Now;
+use ringkv_common::version::Siblings;
 
 /// How long an id is remembered, in milliseconds.
 const REMEMBERED_MS: u64 = 600_000;
@@ -31,6 +32,14 @@ impl Requests {
     /// Remembers one whose version is in the key's state, durable or not.
     pub fn begun(&mut self, now: Now, key: &Key, request: u64) {
         self.remember(now, (key.hash(), request), false);
+    }
+
+    /// Remembers those of the versions in a state that is joined: they may be superseded from now on, and what is told of
+    /// that later may not name them.
+    pub fn saw(&mut self, now: Now, key: &Key, siblings: &Siblings) {
+        for version in siblings.versions.iter().filter(|version| version.request != 0) {
+            self.begun(now, key, version.request);
+        }
     }
 
     /// The version of one is durable.

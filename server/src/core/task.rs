@@ -9,17 +9,24 @@ use ringkv_common::message::peer::{Id, Purpose};
 use ringkv_common::message::{KeyOp, Outcome, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::quorum::Quorum;
-use ringkv_common::version::{Context, Siblings};
+use ringkv_common::version::{Context, Dot, Siblings};
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::RESEND_MS;
 use super::absorb::Absorb;
+use super::anti_entropy::Exchange;
 use super::effect::{Client, Token};
+use super::gather::Gathering;
 use super::listing::Listing;
 use super::pull::Pull;
+use super::quorums::{Recipient, Row};
+use super::replica::Sender;
 use super::requests::Done;
+use super::spread::Spread;
 use super::status::StatusTask;
 use super::surrender::Dropping;
+use super::write::Learned;
 
 /// Tasks at most; beyond it new work is refused.
 pub const TASKS_MAX: usize = 1 << 16;
@@ -67,6 +74,8 @@ pub struct Op {
     pub bytes: usize,
     pub stage: OpStage,
     pub attempts: Attempts,
+    /// What a write goes by at its next turn.
+    pub learned: Option<Box<Learned>>,
 }
 
 impl Op {
@@ -85,6 +94,10 @@ pub struct Attempts {
     pub hurried: bool,
     /// Some node that no longer is asked may have done it.
     pub maybe_done: bool,
+    /// How many owners were asked to coordinate it, one after the other.
+    pub asked: u8,
+    /// How often owners were told anew: under another ring, or of another version.
+    pub round: u32,
 }
 
 impl Attempts {
@@ -117,6 +130,10 @@ pub enum OpStage {
     Writing(Box<Writing>),
     /// The version to be shown is not settled yet.
     Reading { outcome: Outcome },
+    /// Other owners are asked what they hold.
+    Gathering(Box<Gathering>),
+    /// Over; these nodes' answers counted.
+    Ended { nodes: Row, hinted: bool },
 }
 
 /// A write that is under way.
@@ -126,10 +143,18 @@ pub struct Writing {
     pub told: Option<Box<Siblings>>,
     pub quorum: Quorum,
     pub durable_here: bool,
+    /// This node was no owner for a while since: its own answer counts no more.
+    pub elsewhere: bool,
     /// The key's context after it, where it is wanted.
     pub context: Option<Box<Context>>,
     /// The nodes whose yes counted.
-    pub nodes: smallvec::SmallVec<[NodeName; 3]>,
+    pub nodes: Row,
+    /// Who stands in for whom.
+    pub stand_ins: SmallVec<[Recipient; 1]>,
+    /// Whether one of those counted.
+    pub hinted: bool,
+    /// The version that it wrote; `None` where it had been done before.
+    pub dot: Option<Dot>,
 }
 
 /// A state of a key that came from elsewhere and is to be joined and kept.
@@ -139,10 +164,11 @@ pub struct Join {
     pub siblings: Siblings,
     /// Of its key and values, while it waits.
     pub bytes: usize,
-    /// The coordinator that sent it, and is told when it is durable.
-    pub from: NodeName,
-    pub id: Id,
+    /// Who is told when it is durable.
+    pub from: Sender,
     pub request: u64,
+    /// What hides it here.
+    pub hidden_by: Option<Box<Siblings>>,
 }
 
 /// A request for records that a peer made.
@@ -155,6 +181,8 @@ pub struct Give {
     pub epoch: u64,
     /// At a partition's beginning: what its new owner has to remember too.
     pub requests: Vec<Done>,
+    /// Whether this node has lost nothing of the partition.
+    pub whole: bool,
 }
 
 /// Several operations of one message.
@@ -179,12 +207,22 @@ pub struct Search {
     pub answers: Vec<(NodeName, Result<Siblings, String>)>,
 }
 
-/// A look at a key that changes nothing: for a peer, or for a SEARCH of this node.
+/// A look at a key that changes nothing.
 #[derive(Debug)]
 pub struct InspectKey {
     pub key: Key,
-    pub to: Option<(NodeName, Id)>,
-    pub search: Token,
+    pub asker: Asker,
+}
+
+/// Who looks.
+#[derive(Debug)]
+pub enum Asker {
+    /// A SEARCH of this node.
+    Here { search: Token },
+    /// A SEARCH of another one.
+    Search { from: NodeName, id: Id },
+    /// A read that another one coordinates, and what that holds. `found`: what it is told when that is durable.
+    Read { from: NodeName, id: Id, epoch: u64, digest: u64, found: Option<Siblings> },
 }
 
 /// A newcomer's question to all peers whether they hear it.
@@ -203,6 +241,7 @@ pub enum Task {
     /// An operation that was given up, and whose key the store still works on.
     GivenUp(Key),
     Join(Box<Join>),
+    Spread(Box<Spread>),
     Absorb(Box<Absorb>),
     Give(Give),
     Gather(Box<Gather>),
@@ -213,6 +252,7 @@ pub enum Task {
     InspectKey(Box<InspectKey>),
     Pull(Box<Pull>),
     Dropping(Dropping),
+    Exchange(Box<Exchange>),
 }
 
 #[derive(Debug)]
@@ -339,9 +379,11 @@ impl Tasks {
             }
             Task::GivenUp(_)
             | Task::Join(_)
+            | Task::Spread(_)
             | Task::Absorb(_)
             | Task::Give(_)
             | Task::InspectKey(_)
+            | Task::Exchange(_)
             | Task::Pull(_) => false,
             Task::Dropping(_) => false,
         });

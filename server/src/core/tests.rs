@@ -9,6 +9,7 @@ mod listing;
 mod lives;
 mod moving;
 mod overload;
+mod replicas;
 mod single;
 
 use std::collections::VecDeque;
@@ -62,6 +63,7 @@ fn identity(n: u16) -> Identity {
         pid: 7,
         limits: Limits { value_bytes_max: 1000, message_bytes_max: 20_000 },
         actor: 0xA000 + u128::from(n),
+        quorums: Default::default(),
     }
 }
 
@@ -221,6 +223,7 @@ impl Bench {
                 let (digests, next) = self.store.digests(&stretch, slice);
                 Event::Digested { token, digests, next }
             }
+            Effect::Sums { token, partition } => Event::Sums { token, sums: self.store.sums(partition) },
             Effect::Measure { token } => {
                 Event::Measured { token, measures: self.store.measures(), gauges: Gauges::default() }
             }

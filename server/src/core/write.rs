@@ -1,28 +1,83 @@
 //! PUT, INSERT, UPDATE and DELETE at the owner that coordinates: a new version, made durable here and elsewhere.
+//!
+//! A write without a context supersedes what its coordinator holds, and has to be above all that was acknowledged before
+//! it, seen here or not. So an owner that holds a version with a higher stamp, which the coordinator had not seen, says
+//! so, and the version is written once more above that. An acknowledged write and an earlier acknowledged one have an
+//! owner in common; so clocks that disagree cost a round, and never a write.
 
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::Message;
-use ringkv_common::message::{Code, Condition, Failure, KeyOp, Level, Outcome};
+use ringkv_common::message::{Code, Condition, Failure, KeyOp, Outcome, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::quorum::{Quorum, Verdict};
-use ringkv_common::ring::{Ring, Route};
-use ringkv_common::version::{Content, Siblings, Version};
+use ringkv_common::ring::Ring;
+use ringkv_common::time::Stamp;
+use ringkv_common::version::{Content, Dot, Siblings, Version};
 use smallvec::SmallVec;
 
 use super::Node;
+use super::author::Author;
 use super::effect::{Effect, Token};
+use super::quorums::{Recipient, Row};
+use super::replica::settle_late;
+use super::spread::Spread;
 use super::task::{Op, OpStage, Task, Writing};
 
 /// Writes at most that go on though their clients were told that time is up.
 const UNSETTLED_MAX: usize = 4096;
 
+/// What a write has learned of other owners, and goes by at its next turn.
+#[derive(Debug)]
+pub enum Learned {
+    /// They hold this: whether the key is there is decided by it too.
+    Held(Siblings),
+    /// It is to be done once more: above what hides the version of this dot.
+    HiddenBy(Dot, Siblings),
+}
+
 impl Node {
     pub(super) fn proceed_write(&mut self, token: Token, key: &Key) {
-        let Some(Op { op: KeyOp::Write(write), .. }) = self.tasks.op(token) else { return };
+        if let Some(failure) = self.out_of_reach(token, key) {
+            return self.fail(token, failure);
+        }
+        let alone = self.reads_alone(key);
+        let Some(Op { op: KeyOp::Write(write), learned, .. }) = self.tasks.op(token) else { return };
+        if !alone && write.condition != Condition::Always && learned.is_none() {
+            // What this node missed must not decide.
+            let Some(ring) = self.ring.clone() else { return };
+            return self.gather(token, key, &ring);
+        }
         let busy = self.keys.get(key).expect("the caller has seen to it");
         let state = busy.state.as_mut().expect("the caller has seen to it");
         let request = write.request.unwrap_or(0);
-        let exists = !state.values().is_empty();
+        let (mut dot, mut exists) = (None, !state.values().is_empty());
+        match learned.take().map(|learned| *learned) {
+            Some(Learned::HiddenBy(hidden, mut by)) => {
+                settle_late(key, state, &mut by, &self.requests, None);
+                self.requests.saw(self.now, key, &by);
+                state.join(&by);
+                dot = Some(above(state, hidden, &mut self.author, |seen| self.clock.stamp(self.now, seen)));
+                let siblings = state.clone();
+                // Who waits to show it waits on where the write was not settled yet.
+                if !busy.writes.iter().any(|(write, _)| *write == token) {
+                    busy.writes.push((token, SmallVec::new()));
+                }
+                return self.replicate(token, key, siblings, request, dot);
+            }
+            Some(Learned::Held(mut theirs)) => {
+                let mut seen = state.clone();
+                settle_late(key, &mut seen, &mut theirs, &self.requests, None);
+                seen.join(&theirs);
+                exists = !seen.values().is_empty();
+                let (absent, present) = (Condition::Absent, Condition::Present);
+                let writes = write.condition == absent && !exists || write.condition == present && exists;
+                if writes || seen.of_request(request).is_some() {
+                    self.requests.saw(self.now, key, &theirs);
+                    *state = seen;
+                }
+            }
+            None => {}
+        }
         match write.condition {
             // Done before: only what is held is made durable and told again.
             _ if state.of_request(request).is_some() || self.requests.knows(key, request) => {}
@@ -55,7 +110,7 @@ impl Node {
                     self.author.outgrow(&context.clock);
                 }
                 let version = Version {
-                    dot: self.author.dot(),
+                    dot: *dot.insert(self.author.dot()),
                     stamp: self.clock.stamp(self.now, state.stamp_max()),
                     request,
                     contextual: context.is_some(),
@@ -67,25 +122,55 @@ impl Node {
         }
         let siblings = state.clone();
         busy.writes.push((token, SmallVec::new()));
-        self.replicate(token, key, siblings, request);
+        self.replicate(token, key, siblings, request, dot);
     }
 
-    /// Makes a key's new state durable here and tells the other owners.
-    fn replicate(&mut self, token: Token, key: &Key, siblings: Siblings, request: u64) {
+    /// The failure of a write that cannot have its quorum by what is known: then nothing is done.
+    fn out_of_reach(&mut self, token: Token, key: &Key) -> Option<Failure> {
+        let ring = self.ring.clone()?;
+        let partition = key.partition(ring.partitions);
+        let route = ring.route(partition);
+        if route.writers.len() == 1 && route.also.is_none() {
+            return None;
+        }
+        let terms = self.tasks.op(token)?.terms;
+        let quorum = self.write_quorum(&ring, &route, terms.write);
+        let told = self.recipients(&ring, &route, partition, self.may_hint(&route, &terms));
+        if self.can_reach(quorum.clone(), &told) {
+            return None;
+        }
+        let mut left = quorum;
+        left.yes(self.id.name);
+        for (_, owner) in &told {
+            left.yes(*owner);
+        }
+        let (needed, got) = left.shortfall();
+        let down: Vec<String> =
+            left.silent().filter(|n| self.is_away(*n)).map(|n| format!("{n} is down")).collect();
+        let text = format!("needed {needed} replicas, {got} can be reached: {}", down.join(", "));
+        Some(Failure::new(Code::QuorumFailed, text))
+    }
+
+    /// Makes a key's new state durable here and tells the other owners. `dot`: of the version that is new.
+    fn replicate(&mut self, token: Token, key: &Key, siblings: Siblings, request: u64, dot: Option<Dot>) {
         let Some(op) = self.tasks.op(token) else { return };
         let context = op.terms.want.context.then(|| Box::new(siblings.context()));
-        let (w, deadline_us) = (op.terms.write, op.deadline_us);
+        let (terms, deadline_us) = (op.terms, op.deadline_us);
         let writing = Writing {
             told: None,
             quorum: Quorum::default(),
             durable_here: false,
+            elsewhere: false,
             context,
             nodes: SmallVec::new(),
+            stand_ins: SmallVec::new(),
+            hinted: false,
+            dot,
         };
         op.stage = OpStage::Writing(Box::new(writing));
         let resend_us = self.now.mono_us + op.attempts.patience_us();
         self.requests.begun(self.now, key, request);
-        if self.ask_owners(token, key, w) {
+        if self.ask_owners(token, key, &terms) {
             self.tasks.alarm(token, resend_us.min(deadline_us));
         }
         self.membership.holds(key, self.ring.as_deref());
@@ -93,27 +178,37 @@ impl Node {
     }
 
     /// Counts the write's quorum anew under the ring as it is, and tells the owners elsewhere. Whether there are any.
-    fn ask_owners(&mut self, token: Token, key: &Key, w: Option<Level>) -> bool {
-        let Some(ring) = &self.ring else { return false };
-        let route = ring.route(key.partition(ring.partitions));
-        let (others, name) = (others(ring, &route, self.id.name), self.id.name);
-        let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), .. }) = self.tasks.op(token)
+    fn ask_owners(&mut self, token: Token, key: &Key, terms: &Terms) -> bool {
+        let Some(ring) = self.ring.clone() else { return false };
+        let partition = key.partition(ring.partitions);
+        let (route, me) = (ring.route(partition), self.id.name);
+        let quorum = self.write_quorum(&ring, &route, terms.write);
+        let told = self.recipients(&ring, &route, partition, self.may_hint(&route, terms));
+        let owns = self.me.is_some_and(|me| ring.holds(me, partition));
+        let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), attempts, .. }) =
+            self.tasks.op(token)
         else {
             return false;
         };
-        writing.quorum = quorum_of(ring, &route, w);
+        attempts.round += 1;
+        writing.quorum = quorum;
         writing.nodes.clear();
-        if writing.durable_here {
-            writing.quorum.yes(name);
+        // Once it owns the key no more, what it holds of it may be gone when it owns it again.
+        writing.elsewhere |= !owns;
+        if writing.durable_here && !writing.elsewhere {
+            writing.quorum.yes(me);
+            writing.nodes.push(me);
         }
+        writing.stand_ins = told.iter().filter(|(to, owner)| to != owner).copied().collect();
         let request = write.request.unwrap_or(0);
-        self.tell_state(token, key, request, &others);
-        !others.is_empty()
+        let to: SmallVec<[NodeName; 3]> = told.iter().map(|(to, _)| *to).collect();
+        self.tell_state(token, key, request, &to);
+        route.writers.len() > 1 || route.also.is_some()
     }
 
     /// A write that is under way needs the new ring's quorum.
-    pub(super) fn recount(&mut self, token: Token, key: &Key, w: Option<Level>) {
-        let told = self.ask_owners(token, key, w);
+    pub(super) fn recount(&mut self, token: Token, key: &Key, terms: &Terms) {
+        let told = self.ask_owners(token, key, terms);
         let now_us = self.now.mono_us;
         if let Some(op) = self.tasks.op(token)
             && told
@@ -132,32 +227,69 @@ impl Node {
         let epoch = self.epoch();
         // What is held now may include later writes. They are told again, and change nothing.
         let held = self.keys.get(key).and_then(|b| b.state.clone());
-        let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
+        let Some(Op { stage: OpStage::Writing(writing), attempts, .. }) = self.tasks.op(token) else {
+            return;
+        };
+        let round = attempts.round;
         if let Some(held) = held {
             writing.told = Some(Box::new(held));
         }
         let Some(state) = writing.told.clone() else { return };
         for name in to {
             let (key, siblings) = (key.clone(), (*state).clone());
-            self.send(*name, Message::Replicate { id: token, epoch, key, siblings, request });
+            self.send(*name, Message::Replicate { id: token, epoch, key, siblings, request, round });
         }
     }
 
-    /// A silent owner may not have heard, or its answer was lost: the write is told again, it is idempotent.
+    /// A silent owner may not have heard, or its answer was lost: the write is told again, it is idempotent; and who
+    /// may stand in for the owner is told too.
     pub(super) fn resend(&mut self, token: Token) {
-        let (now_us, name) = (self.now.mono_us, self.id.name);
+        let (now_us, me) = (self.now.mono_us, self.id.name);
+        let Some(ring) = self.ring.clone() else { return };
         let Some(Op {
-            op: KeyOp::Write(write), stage: OpStage::Writing(writing), deadline_us, attempts, ..
+            op: KeyOp::Write(write),
+            stage: OpStage::Writing(writing),
+            deadline_us,
+            attempts,
+            terms,
+            ..
         }) = self.tasks.op(token)
         else {
             return;
         };
-        let silent: SmallVec<[NodeName; 3]> = writing.quorum.silent().filter(|n| *n != name).collect();
-        let (key, request) = (write.key.clone(), write.request.unwrap_or(0));
+        let silent: SmallVec<[NodeName; 3]> = writing.quorum.silent().filter(|n| *n != me).collect();
+        let (key, request, terms) = (write.key.clone(), write.request.unwrap_or(0), *terms);
+        let mut stand_ins = writing.stand_ins.clone();
         let at = (now_us + attempts.patience_us()).min(*deadline_us);
         attempts.hurried = false;
-        self.tell_state(token, &key, request, &silent);
+        let partition = key.partition(ring.partitions);
+        let route = ring.route(partition);
+        let mut to = silent.clone();
+        if self.may_hint(&route, &terms) {
+            self.add_stand_ins(&ring, partition, &silent, &mut stand_ins);
+            to.extend(stand_ins.iter().filter(|(_, owner)| silent.contains(owner)).map(|(name, _)| *name));
+        }
+        if let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) {
+            writing.stand_ins = stand_ins;
+        }
+        self.tell_state(token, &key, request, &to);
         self.tasks.alarm(token, at);
+    }
+
+    /// Finds somebody for each owner of a partition that is silent and has nobody yet.
+    pub(super) fn add_stand_ins(
+        &self,
+        ring: &Ring,
+        partition: u32,
+        silent: &[NodeName],
+        stand_ins: &mut SmallVec<[Recipient; 1]>,
+    ) {
+        let row = ring.route(partition).writers;
+        for owner in silent.iter().filter(|owner| ring.names(row).any(|name| name == **owner)) {
+            if !stand_ins.iter().any(|(_, absent)| absent == owner) {
+                stand_ins.extend(self.stand_in(ring, partition, stand_ins).map(|name| (name, *owner)));
+            }
+        }
     }
 
     pub(super) fn on_persisted(&mut self, token: Token) {
@@ -176,68 +308,144 @@ impl Node {
             writing.durable_here = true;
             self.requests.durable(&key, write.request.unwrap_or(0));
         }
-        self.acknowledged(token, name);
+        if !self.reads_alone(&key) {
+            // Reads ask other owners too, and see to it that enough of them hold what is shown.
+            self.show_settled(token, &key);
+        }
+        self.counted(token, name);
     }
 
-    /// A replica has made a write durable.
-    pub(super) fn acknowledged(&mut self, token: Token, by: NodeName) {
+    /// Whether a read of the key asks this node alone: then it shows what enough owners hold, by itself.
+    fn reads_alone(&self, key: &Key) -> bool {
+        self.ring.as_ref().is_some_and(|ring| ring.readers(key.partition(ring.partitions)).len() == 1)
+    }
+
+    /// A replica has made a write durable, or what a read told it.
+    pub(super) fn acknowledged(
+        &mut self,
+        token: Token,
+        by: NodeName,
+        round: u32,
+        hidden_by: Option<Box<Siblings>>,
+    ) {
+        match self.tasks.get(token) {
+            Some(Task::Op(Op { stage: OpStage::Writing(writing), attempts, .. })) => {
+                // What was told before the ring changed, or before the write was done once more, counts no more.
+                if attempts.round != round {
+                    return;
+                }
+                match hidden_by.zip(writing.dot) {
+                    Some((hidden_by, dot)) => self.write_above(token, dot, *hidden_by),
+                    None => self.counted(token, by),
+                }
+            }
+            Some(Task::Op(Op { stage: OpStage::Gathering(_), .. })) => self.gather_told(token, by),
+            Some(Task::Spread(_)) => self.spread_to(token, by, round),
+            _ => {}
+        }
+    }
+
+    /// Counts a yes: this node's own, an owner's, or that of who stands in for one.
+    fn counted(&mut self, token: Token, by: NodeName) {
         let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
-        writing.quorum.yes(by);
+        let owner = writing.stand_ins.iter().find(|(name, _)| *name == by).map(|(_, owner)| *owner);
+        if let Some(owner) = owner
+            && !self.is_away(owner)
+        {
+            // An owner that merely is slow has to say so itself: a read may ask it, and not who stands in for it.
+            return;
+        }
+        let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
+        writing.hinted |= owner.is_some();
+        writing.quorum.yes(owner.unwrap_or(by));
         if !writing.nodes.contains(&by) {
             writing.nodes.push(by);
         }
         self.settle(token);
     }
 
+    /// Does a write once more that is hidden where it was told: in the key's line, like any operation.
+    fn write_above(&mut self, token: Token, dot: Dot, hidden_by: Siblings) {
+        let Some(op) = self.tasks.op(token) else { return };
+        if let (KeyOp::Write(write), OpStage::Writing(writing)) = (&mut op.op, &op.stage)
+            && let Some(told) = &writing.told
+            && let Some(version) = told.versions.iter().find(|version| version.dot == dot)
+        {
+            // It may be another owner that does it.
+            write.content = version.content.clone();
+        }
+        op.learned = Some(Box::new(Learned::HiddenBy(dot, hidden_by)));
+        op.attempts.maybe_done = true;
+        op.stage = OpStage::Waiting;
+        let key = op.op.key().clone();
+        self.enter(token, key);
+    }
+
     /// Ends what waited to show a write.
     pub(super) fn show_settled(&mut self, write: Token, key: &Key) {
         for reader in self.keys.settled(key, write) {
-            if let Some(Op { stage: OpStage::Reading { outcome }, .. }) = self.tasks.op(reader) {
-                let outcome = std::mem::replace(outcome, Outcome::Stored { context: None });
-                self.finish(reader, outcome);
+            match self.tasks.get(reader) {
+                Some(Task::Op(Op { stage: OpStage::Reading { outcome }, .. })) => {
+                    let outcome = std::mem::replace(outcome, Outcome::Stored { context: None });
+                    self.finish(reader, outcome);
+                }
+                Some(Task::Op(_)) => self.gather_durable(reader),
+                Some(Task::InspectKey(_)) => self.say_held(reader),
+                _ => {}
             }
         }
     }
 
-    /// Ends a write that has its quorums.
+    /// Ends a write that has its quorums. Owners that have not answered are told on.
     pub(super) fn settle(&mut self, token: Token) {
-        let Some(Op { op, stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
+        let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), terms, attempts, .. }) =
+            self.tasks.op(token)
+        else {
+            return;
+        };
         // Durable here first: else a later read here could show less than was acknowledged.
-        if writing.quorum.verdict() != Verdict::Enough || !writing.durable_here {
+        let here = writing.durable_here || writing.elsewhere;
+        if writing.quorum.verdict() != Verdict::Enough || !here {
             return;
         }
-        let (key, context) = (op.key().clone(), writing.context.take());
+        let key = write.key.clone();
+        let request = write.request.unwrap_or(0);
+        let (context, state) = (writing.context.take(), writing.told.take());
+        let (nodes, hinted, round) = (writing.nodes.clone(), writing.hinted, attempts.round);
+        let waiting = writing.quorum.silent().collect();
+        let (stand_ins, terms) = (writing.stand_ins.clone(), *terms);
         self.show_settled(token, &key);
-        self.finish(token, Outcome::Stored { context });
-    }
-}
-
-/// Replicas that a level asks for among `of`.
-fn needed(level: Option<Level>, of: usize) -> usize {
-    match level.unwrap_or(Level::Quorum) {
-        Level::One => 1,
-        Level::Quorum => of / 2 + 1,
-        Level::All => of,
-        Level::Count(n) => n as usize,
-    }
-}
-
-fn quorum_of(ring: &Ring, route: &Route, w: Option<Level>) -> Quorum {
-    let quorum = Quorum::new(ring.names(route.writers), needed(w, route.writers.len()));
-    match route.also {
-        Some((row, true)) => quorum.and(ring.names(row), needed(w, row.len())),
-        _ => quorum,
-    }
-}
-
-/// The owners elsewhere, each once.
-fn others(ring: &Ring, route: &Route, me: NodeName) -> SmallVec<[NodeName; 3]> {
-    let mut others: SmallVec<[NodeName; 3]> = SmallVec::new();
-    let also = route.also.map_or(&[][..], |(row, _)| row);
-    for name in ring.names(route.writers).chain(ring.names(also)) {
-        if name != me && !others.contains(&name) {
-            others.push(name);
+        let ended = match state {
+            None => self.tasks.take(token),
+            Some(state) => {
+                let route = self.ring.clone();
+                let hints = route
+                    .is_some_and(|ring| self.may_hint(&ring.route(key.partition(ring.partitions)), &terms));
+                let asked = Row::new();
+                let state = *state;
+                self.spread(
+                    token,
+                    Spread { key, state, request, round, waiting, asked, stand_ins, hints, tries: 0 },
+                )
+            }
+        };
+        if let Some(Task::Op(mut op)) = ended {
+            op.stage = OpStage::Ended { nodes, hinted };
+            self.tell_end(op, Outcome::Stored { context });
         }
     }
-    others
+}
+
+/// Gives a version that is hidden, and whose place nothing took, a new name above all that is seen. Returns the dot that the
+/// write goes by from now on.
+fn above(state: &mut Siblings, hidden: Dot, author: &mut Author, stamp: impl FnOnce(Stamp) -> Stamp) -> Dot {
+    author.outgrow(&state.clock);
+    let shown = state.visible().iter().any(|version| version.dot == hidden);
+    let Some(version) = state.versions.iter().find(|version| version.dot == hidden && !shown).cloned() else {
+        return hidden;
+    };
+    let version = Version { dot: author.dot(), stamp: stamp(state.stamp_max()), ..version };
+    let dot = version.dot;
+    state.write_above(version);
+    dot
 }

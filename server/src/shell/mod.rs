@@ -27,7 +27,7 @@ use self::monitor::Monitor;
 use self::peers::Peers;
 pub use self::sockets::only_ipv6;
 use self::wake::{Sleeper, Waker};
-use crate::core::{Effect, Event, Gauges, Identity, Node, Status};
+use crate::core::{Defaults, Effect, Event, Gauges, Identity, Node, Status};
 use crate::store::{Memory, Storage};
 
 /// Messages taken from one socket before the others have their turn.
@@ -65,6 +65,8 @@ pub struct Config {
     pub cluster: String,
     /// Consul's address, for STATUS.
     pub consul: String,
+    /// Quorums of requests that name none.
+    pub quorums: Defaults,
 }
 
 /// Why a node could not start or go on.
@@ -182,6 +184,7 @@ impl Shell {
             pid: std::process::id(),
             limits: config.limits,
             actor: u128::from_le_bytes(actor),
+            quorums: config.quorums,
         });
         let (sender, commands) = sync_channel(COMMANDS_MAX);
         let (waker, sleeper) = wake::pair()?;
@@ -312,6 +315,10 @@ impl Shell {
                 let (digests, next) = self.store.digests(&stretch, slice);
                 self.step(now, Event::Digested { token, digests, next });
             }
+            Effect::Sums { token, partition } => {
+                let sums = self.store.sums(partition);
+                self.step(now, Event::Sums { token, sums });
+            }
             other => unreachable!("{other:?} is no scan"),
         }
         true
@@ -395,7 +402,7 @@ impl Shell {
                 let measures = self.store.measures();
                 return Some(Event::Measured { token, measures, gauges: self.gauges() });
             }
-            Effect::Scan { .. } | Effect::Digest { .. } => self.scans.push_back(effect),
+            Effect::Scan { .. } | Effect::Digest { .. } | Effect::Sums { .. } => self.scans.push_back(effect),
             Effect::Adopted(ring) => self.adopt(&ring),
             Effect::Connect { node, host, port } => self.peers.connect_stranger(node, &host, port),
             Effect::Leave => self.end = Some(End::Removed),
@@ -418,7 +425,8 @@ impl Shell {
     fn adopt(&mut self, ring: &Ring) {
         self.peers.connect_ring(ring);
         if self.store.partitions() != ring.partitions {
-            self.store = Memory::new(ring.partitions);
+            let store = Memory::new(ring.partitions);
+            self.store = if ring.replicas > 1 { store } else { store.without_sums() };
         }
         tracing::info!(epoch = ring.epoch, nodes = ring.nodes.len(), "goes by a new ring");
     }

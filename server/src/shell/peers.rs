@@ -263,6 +263,7 @@ mod tests {
             limits: Limits::default(),
             cluster: "ringkv".into(),
             consul: "http://127.0.0.1:8500".into(),
+            quorums: Default::default(),
         };
         Peers::bind(zmq::Context::new(), &config).unwrap().0
     }

@@ -101,4 +101,15 @@ pub trait Storage {
         let held = self.measures().into_iter();
         held.map(|(partition, _)| (partition, self.root(partition))).collect()
     }
+
+    /// The lower halves of the sums of all partitions that hold something, or of one partition's buckets, by number.
+    fn sums(&self, partition: Option<u32>) -> Vec<(u32, u64)> {
+        match partition {
+            None => self.roots().into_iter().map(|(partition, root)| (partition, root as u64)).collect(),
+            Some(partition) => {
+                let buckets = self.buckets(partition);
+                (0..).zip(buckets.iter()).map(|(bucket, sum)| (bucket, *sum as u64)).collect()
+            }
+        }
+    }
 }

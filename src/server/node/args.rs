@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use ringkv_common::message::Limits;
 use ringkv_common::name::{NodeName, Ports};
+use ringkv_server::core::Defaults;
 use ringkv_server::shell::Config;
 
 use crate::server::logs::Format;
@@ -45,6 +46,15 @@ pub struct Args {
     /// The largest message in bytes
     #[arg(long)]
     pub max_message: usize,
+    /// Replicas that a read needs, where it does not say
+    #[arg(long)]
+    pub read_quorum: Option<u32>,
+    /// Replicas that a write needs, where it does not say
+    #[arg(long)]
+    pub write_quorum: Option<u32>,
+    /// Whether nobody stands in for replicas that are away
+    #[arg(long)]
+    pub strict: bool,
     /// How logs look
     #[arg(long)]
     pub log_format: Format,
@@ -71,6 +81,13 @@ impl Args {
         let options = pairs.into_iter().map(|(name, value)| format!("{name}={value}").into());
         let mut all: Vec<OsString> = vec![NODE.into(), name.to_string().into()];
         all.extend(options);
+        let Defaults { read, write, sloppy } = settings.quorums;
+        let given = [("--read-quorum", read), ("--write-quorum", write)];
+        let given = given.into_iter().filter_map(|(name, n)| Some(format!("{name}={}", n?).into()));
+        all.extend(given);
+        if !sloppy {
+            all.push("--strict".into());
+        }
         if !settings.memory {
             // In full: whoever looks at the command line may be in another folder.
             let folder =
@@ -103,6 +120,7 @@ impl Args {
             limits: Limits { value_bytes_max: self.max_value, message_bytes_max: self.max_message },
             cluster: self.cluster.clone(),
             consul: self.consul.clone(),
+            quorums: Defaults { read: self.read_quorum, write: self.write_quorum, sloppy: !self.strict },
         })
     }
 }

@@ -46,10 +46,14 @@ fn messages() -> Vec<Message> {
         Message::RingWanted,
         Message::Ring("{}".into()),
         Message::Forward { id: 1, epoch: 2, left_ms: 3, op: KeyOp::Write(write), terms: Terms::default() },
-        Message::Forwarded { id: 1, outcome: Outcome::Found(found), nodes: vec![NodeName(3)] },
-        Message::Forwarded { id: 1, outcome: Outcome::Failed(failure.clone()), nodes: vec![] },
-        Message::Replicate { id: 1, epoch: 2, key: key.clone(), siblings: siblings(), request: 0 },
-        Message::Replicated { id: u64::MAX },
+        Message::Forwarded { id: 1, outcome: Outcome::Found(found), nodes: vec![NodeName(3)], hinted: true },
+        Message::Forwarded { id: 1, outcome: Outcome::Failed(failure.clone()), nodes: vec![], hinted: false },
+        Message::Replicate { id: 1, epoch: 2, key: key.clone(), siblings: siblings(), request: 0, round: 0 },
+        Message::Replicated { id: u64::MAX, round: 0, hidden_by: None },
+        Message::Replicated { id: 1, round: 0, hidden_by: Some(Box::new(siblings())) },
+        Message::Query { id: 1, epoch: 2, key: key.clone(), digest: 3 },
+        Message::Held { id: 1, siblings: Some(siblings()), counts: true },
+        Message::Held { id: 1, siblings: None, counts: false },
         Message::Fetch {
             id: 1,
             epoch: 2,
@@ -63,9 +67,14 @@ fn messages() -> Vec<Message> {
             records: vec![(key.clone(), siblings())],
             next: Some(key.clone()),
             requests: vec![(1, 2)],
+            whole: false,
         },
-        Message::Surrender { epoch: 1, partition: 2 },
-        Message::Released { epoch: 1, partition: 2 },
+        Message::Surrender { epoch: 1, partition: 2, held: 3 },
+        Message::Released { epoch: 1, partition: 2, held: 3 },
+        Message::Roots { id: 1, epoch: 2, sums: Box::from([1, 2, 3]) },
+        Message::Differ { id: 1, partitions: vec![0, 4095] },
+        Message::Buckets { id: 1, epoch: 2, partition: 3, sums: Box::from([]) },
+        Message::Stale { id: 1, partition: 3, buckets: Some(Buckets { first: 0, last: 255 }) },
         Message::Inspect { id: 1, key },
         Message::Inspected { id: 1, siblings: siblings() },
         Message::Refused { id: 1, epoch: 2 },
@@ -130,7 +139,8 @@ fn a_put_costs_a_few_dozen_bytes_beside_key_and_value() {
     let mut siblings = Siblings::default();
     siblings.write(None, Version { dot, stamp: Stamp(1 << 56), request: 0, contextual: false, content });
     let key = Key::new("0123456789abcdef").unwrap();
-    let bytes = frame(Message::Replicate { id: 1000, epoch: 9, key, siblings, request: 0 }).encode();
+    let bytes =
+        frame(Message::Replicate { id: 1000, epoch: 9, key, siblings, request: 0, round: 0 }).encode();
     assert!(bytes.len() <= 64 + 16 + 112, "{} bytes", bytes.len());
 }
 

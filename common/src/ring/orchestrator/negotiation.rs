@@ -1,8 +1,8 @@
 //! Before a change: the newcomer is launched, every live node is asked, and whoever is told no tries again later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, Orchestrator, Question, Signal, Wanted, parties};
+use super::{Action, Orchestrator, Parties, Question, Signal, Wanted, parties};
 use crate::name::NodeName;
 use crate::ring::plan::Refusal;
 use crate::ring::{Kind, Node, Outcome, Ring, SignalId, Verdict, plan};
@@ -157,10 +157,15 @@ impl Orchestrator {
             Kind::Migrate { mode } => plan::migrate(ring, mode, id),
         };
         let plan = plan.map_err(|refusal| refusal.to_string())?;
-        let (givers, takers) = parties(&plan);
-        let suspects: Vec<String> =
-            givers.union(&takers).filter(|n| !self.healthy(**n)).map(|n| n.to_string()).collect();
+        // Who would only give may be away where enough others of its rows are there.
+        let Parties { rows, takers } = parties(&plan);
+        let away = |row: &[NodeName]| row.iter().filter(|n| !self.healthy(**n)).copied().collect::<Vec<_>>();
+        let few =
+            rows.iter().map(|row| (row.len(), away(row))).filter(|(of, away)| away.len() > of - (of / 2 + 1));
+        let mut suspects: BTreeSet<NodeName> = takers.into_iter().filter(|n| !self.healthy(*n)).collect();
+        suspects.extend(few.flat_map(|(_, away)| away));
         if !suspects.is_empty() {
+            let suspects: Vec<String> = suspects.iter().map(|n| n.to_string()).collect();
             return Err(format!("{} would give or take data and cannot be reached", suspects.join(", ")));
         }
         Ok(plan)

@@ -21,6 +21,8 @@ pub struct Report {
     pub copied: u32,
     /// Of these: compared with the former owner under the present phase, and repaired.
     pub verified: u32,
+    /// Partitions that it owns, whose data it lost and that other owners give it again: their number.
+    pub filling: u32,
     /// Partitions that it owns and whose data it lost with its memory.
     pub lost_partitions: Vec<u32>,
     /// Records received in the change.
@@ -51,57 +53,92 @@ pub fn standing(ring: &Ring, reports: &BTreeMap<NodeName, Report>) -> Standing {
 }
 
 /// [`standing`] for whoever asks again and again: the parties of a ring never change.
-pub(super) fn standing_of(
-    ring: &Ring,
-    (givers, takers): &Parties,
-    reports: &BTreeMap<NodeName, Report>,
-) -> Standing {
+pub(super) fn standing_of(ring: &Ring, parties: &Parties, reports: &BTreeMap<NodeName, Report>) -> Standing {
     let change = ring.change.as_ref().expect("only a change has a standing");
     let mut waits = Vec::new();
-    for name in givers.union(takers) {
-        let Some(report) = reports.get(name) else {
-            waits.push(format!("{name} does not answer"));
-            continue;
-        };
-        let lost =
-            report.lost_partitions.iter().filter(|p| ring.moves(**p) && gives(ring, *name, **p)).count();
+    for name in parties.all() {
+        let lost = reports.get(&name).map_or(&[][..], |report| &report.lost_partitions);
+        let lost = lost.iter().filter(|p| ring.moves(**p) && gives(ring, name, **p)).count();
         if lost > 0 && change.phase != Phase::Switch {
             return Standing::Hopeless(format!(
                 "{name} lost the data of {lost} partitions that were to move"
             ));
         }
-        if report.epoch != ring.epoch {
-            waits.push(format!("{name} has the ring of epoch {}, {} is in force", report.epoch, ring.epoch));
-        } else if report.confirmed < ring.epoch {
-            waits.push(format!("{name} still ends requests of an earlier epoch"));
-        } else {
-            let (done, what) = match change.phase {
-                Phase::Copy => (report.copied, "received"),
-                Phase::Both | Phase::Switch => (report.verified, "compared"),
-            };
-            if done < report.incoming {
-                let stuck = report.stuck.as_deref().map(|s| format!(" ({s})")).unwrap_or_default();
-                waits.push(format!("{name} has {what} {done} of {} partitions{stuck}", report.incoming));
-            }
+    }
+    for name in &parties.takers {
+        waits.extend(lags(ring, *name, reports).or_else(|| lacks(change.phase, *name, reports)));
+    }
+    for row in &parties.rows {
+        let lagging: Vec<String> = row.iter().filter_map(|name| lags(ring, *name, reports)).collect();
+        if lagging.len() >= quorum(row.len()) {
+            waits.extend(lagging.into_iter().filter(|why| !waits.contains(why)).collect::<Vec<_>>());
         }
     }
     if waits.is_empty() { Standing::Ready } else { Standing::Waiting(waits) }
 }
 
-/// Who gives partitions, and who receives some.
-pub type Parties = (BTreeSet<NodeName>, BTreeSet<NodeName>);
+/// More than half: what reads and writes need at least, unless a request asks for less.
+fn quorum(of: usize) -> usize {
+    of / 2 + 1
+}
+
+/// Why a node may still serve requests of an earlier epoch, if so.
+fn lags(ring: &Ring, name: NodeName, reports: &BTreeMap<NodeName, Report>) -> Option<String> {
+    let Some(report) = reports.get(&name) else { return Some(format!("{name} does not answer")) };
+    if report.epoch != ring.epoch {
+        return Some(format!("{name} has the ring of epoch {}, {} is in force", report.epoch, ring.epoch));
+    }
+    (report.confirmed < ring.epoch).then(|| format!("{name} still ends requests of an earlier epoch"))
+}
+
+/// What a node still has to receive, if so.
+fn lacks(phase: Phase, name: NodeName, reports: &BTreeMap<NodeName, Report>) -> Option<String> {
+    let report = reports.get(&name)?;
+    let (done, what) = match phase {
+        Phase::Copy => (report.copied, "received"),
+        Phase::Both | Phase::Switch => (report.verified, "compared"),
+    };
+    (done < report.incoming).then(|| {
+        let stuck = report.stuck.as_deref().map(|s| format!(" ({s})")).unwrap_or_default();
+        format!("{name} has {what} {done} of {} partitions{stuck}", report.incoming)
+    })
+}
+
+/// Who has to do with a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parties {
+    /// The rows of owners that give: of each fewer than a quorum may lag behind, so that those who do can neither
+    /// acknowledge nor read anything by themselves.
+    pub rows: BTreeSet<Vec<NodeName>>,
+    /// Who receives, or has to compare what it holds.
+    pub takers: BTreeSet<NodeName>,
+}
+
+impl Parties {
+    /// Who gives.
+    pub fn givers(&self) -> BTreeSet<NodeName> {
+        self.rows.iter().flatten().copied().collect()
+    }
+
+    /// Everybody, each once.
+    pub fn all(&self) -> BTreeSet<NodeName> {
+        self.givers().union(&self.takers).copied().collect()
+    }
+}
 
 /// The parties of the change in progress; nobody without one. Looks at every partition.
 pub fn parties(ring: &Ring) -> Parties {
-    let (mut givers, mut takers) = (BTreeSet::new(), BTreeSet::new());
-    let Some(change) = &ring.change else { return (givers, takers) };
+    let mut parties = Parties::default();
+    let Some(change) = &ring.change else { return parties };
     for p in (0..ring.partitions).filter(|p| ring.moves(*p)) {
-        let old = ring.owners.owners(p);
-        givers.extend(old.iter().map(|i| ring.node(*i).name));
-        let gained = change.target.owners(p).iter().filter(|i| !old.contains(i));
-        takers.extend(gained.map(|i| ring.node(*i).name));
+        let (old, new) = (ring.owners.owners(p), change.target.owners(p));
+        let mut row: Vec<NodeName> = ring.names(old).collect();
+        row.sort_unstable();
+        parties.rows.insert(row);
+        let takes = new.iter().filter(|i| !old.contains(i) || new.len() < old.len());
+        parties.takers.extend(takes.map(|i| ring.node(*i).name));
     }
-    (givers, takers)
+    parties
 }
 
 fn gives(ring: &Ring, name: NodeName, partition: u32) -> bool {

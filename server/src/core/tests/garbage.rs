@@ -72,11 +72,19 @@ fn message() -> impl Strategy<Value = Message> {
             let terms = Terms { read: level, write: level, ..Terms::default() };
             Message::Forward { id, epoch, left_ms, op, terms }
         }),
-        (id(), outcome).prop_map(|(id, outcome)| Message::Forwarded { id, outcome, nodes: Vec::new() }),
-        (id(), epoch(), key(), siblings(), any::<u64>()).prop_map(|(id, epoch, key, siblings, request)| {
-            Message::Replicate { id, epoch, key, siblings, request }
+        (id(), outcome, any::<bool>()).prop_map(|(id, outcome, hinted)| {
+            Message::Forwarded { id, outcome, nodes: Vec::new(), hinted }
         }),
-        id().prop_map(|id| Message::Replicated { id }),
+        (id(), epoch(), key(), siblings(), any::<u64>()).prop_map(|(id, epoch, key, siblings, request)| {
+            Message::Replicate { id, epoch, key, siblings, request, round: 0 }
+        }),
+        (id(), prop::option::of(siblings())).prop_map(|(id, hidden_by)| {
+            Message::Replicated { id, round: 1, hidden_by: hidden_by.map(Box::new) }
+        }),
+        (id(), epoch(), key(), any::<u64>())
+            .prop_map(|(id, epoch, key, digest)| { Message::Query { id, epoch, key, digest } }),
+        (id(), prop::option::of(siblings()), any::<bool>())
+            .prop_map(|(id, siblings, counts)| { Message::Held { id, siblings, counts } }),
         (id(), epoch(), purpose, stretch, any::<u32>()).prop_map(
             |(id, epoch, purpose, stretch, bytes_max)| {
                 Message::Fetch { id, epoch, purpose, stretch, known: vec![(5, 5), (1, 1)], bytes_max }
@@ -87,9 +95,18 @@ fn message() -> impl Strategy<Value = Message> {
             records,
             next,
             requests: vec![(3, 3)],
+            whole: true,
         }),
-        (epoch(), 0..70u32).prop_map(|(epoch, partition)| Message::Surrender { epoch, partition }),
-        (epoch(), 0..70u32).prop_map(|(epoch, partition)| Message::Released { epoch, partition }),
+        (epoch(), 0..70u32, 0..3u32).prop_map(|(epoch, partition, held)| Message::Surrender {
+            epoch,
+            partition,
+            held
+        }),
+        (epoch(), 0..70u32, 0..3u32).prop_map(|(epoch, partition, held)| Message::Released {
+            epoch,
+            partition,
+            held
+        }),
         (id(), key()).prop_map(|(id, key)| Message::Inspect { id, key }),
         (id(), siblings()).prop_map(|(id, siblings)| Message::Inspected { id, siblings }),
         (id(), epoch()).prop_map(|(id, epoch)| Message::Refused { id, epoch }),
@@ -102,10 +119,15 @@ const KNOWN: u64 = u64::MAX - 1;
 
 fn with_known(message: Message, known: u64) -> Message {
     match message {
-        Message::Forwarded { id: KNOWN, outcome, nodes } => Message::Forwarded { id: known, outcome, nodes },
-        Message::Replicated { id: KNOWN } => Message::Replicated { id: known },
-        Message::Fetched { id: KNOWN, records, next, requests } => {
-            Message::Fetched { id: known, records, next, requests }
+        Message::Forwarded { id: KNOWN, outcome, nodes, hinted } => {
+            Message::Forwarded { id: known, outcome, nodes, hinted }
+        }
+        Message::Replicated { id: KNOWN, round, hidden_by } => {
+            Message::Replicated { id: known, round, hidden_by }
+        }
+        Message::Held { id: KNOWN, siblings, counts } => Message::Held { id: known, siblings, counts },
+        Message::Fetched { id: KNOWN, records, next, requests, whole } => {
+            Message::Fetched { id: known, records, next, requests, whole }
         }
         Message::Inspected { id: KNOWN, siblings } => Message::Inspected { id: known, siblings },
         Message::Refused { id: KNOWN, epoch } => Message::Refused { id: known, epoch },

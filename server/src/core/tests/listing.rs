@@ -98,12 +98,18 @@ fn a_late_answer_to_an_earlier_question_is_not_taken_for_the_next_slice() {
     };
     let records = vec![record(asked[0].1)];
     for (id, _) in [again[0], asked[0]] {
-        bench.hear(1, Message::Fetched { id, records: records.clone(), next: None, requests: Vec::new() });
+        bench.hear(
+            1,
+            Message::Fetched { id, records: records.clone(), next: None, requests: Vec::new(), whole: true },
+        );
     }
     // The rest of the other node's partitions is empty.
     for _ in 0..PARTITIONS {
         for (id, _) in fetches(&mut bench) {
-            bench.hear(1, Message::Fetched { id, records: Vec::new(), next: None, requests: Vec::new() });
+            bench.hear(
+                1,
+                Message::Fetched { id, records: Vec::new(), next: None, requests: Vec::new(), whole: true },
+            );
         }
     }
     assert_eq!(shown(&bench.reply(client).unwrap()), [records[0].0.text()], "once");
@@ -125,7 +131,7 @@ fn a_slice_that_was_read_under_an_older_ring_is_read_again() {
         bench.adopt(ring);
     }
     bench.withholds = false;
-    bench.hear(1, Message::Released { epoch: done.epoch, partition: key.partition(PARTITIONS) });
+    bench.hear(1, Message::Released { epoch: done.epoch, partition: key.partition(PARTITIONS), held: 1 });
     bench.withheld.clear();
     let event = bench.store_does(scan);
     bench.step(event);

@@ -6,12 +6,17 @@ use ringkv_common::time::Stamp;
 use ringkv_common::version::{Content, Dot, Version};
 
 /// The numbers under which the other owners were told of a write.
-fn replicates(bench: &mut Bench) -> Vec<(NodeName, u64)> {
+fn replicates(bench: &mut Bench) -> Vec<(NodeName, (u64, u32))> {
     let told = |(to, message): (NodeName, Message)| match message {
-        Message::Replicate { id, .. } => Some((to, id)),
+        Message::Replicate { id, round, .. } => Some((to, (id, round))),
         _ => None,
     };
     bench.sent().into_iter().filter_map(told).collect()
+}
+
+/// The answer to one of them.
+fn replicated((id, round): (u64, u32)) -> Message {
+    Message::Replicated { id, round, hidden_by: None }
 }
 
 #[test]
@@ -30,7 +35,7 @@ fn new_owners_are_told_in_copy_and_awaited_from_both_on() {
     let write = source.ask(&put(&key, "2"));
     let told = replicates(&mut source);
     assert_eq!((source.reply(write), told.len()), (None, 1));
-    source.hear(1, Message::Replicated { id: told[0].1 });
+    source.hear(1, replicated(told[0].1));
     assert_eq!(source.reply(write), Some(ok()));
 
     // In switch the new owner coordinates, and needs the old one.
@@ -44,7 +49,7 @@ fn new_owners_are_told_in_copy_and_awaited_from_both_on() {
     let write = target.ask(&put(&key, "3"));
     let told = replicates(&mut target);
     assert_eq!((target.reply(write), told.len()), (None, 1));
-    target.hear(0, Message::Replicated { id: told[0].1 });
+    target.hear(0, replicated(told[0].1));
     assert_eq!(target.reply(write), Some(ok()));
 }
 
@@ -63,7 +68,7 @@ fn a_write_under_way_counts_anew_when_the_ring_changes() {
     let told = replicates(&mut source);
     source.release();
     assert_eq!((source.reply(write), told.len()), (None, 1), "durable here is not enough any more");
-    source.hear(1, Message::Replicated { id: told[0].1 });
+    source.hear(1, replicated(told[0].1));
     assert_eq!(source.reply(write), Some(ok()));
 }
 
@@ -91,7 +96,7 @@ fn what_a_new_owner_has_not_acknowledged_is_shown_to_nobody() {
     bench.pass_ms(1_900);
     assert!(!replicates(&mut bench).is_empty(), "it is told still");
     assert_eq!(bench.reply(late), None);
-    bench.hear(1, Message::Replicated { id: told.1 });
+    bench.hear(1, replicated(told.1));
     assert_eq!(bench.reply(late).unwrap()["value"], 2);
     assert_eq!((bench.node.keys.len(), bench.status().tasks, bench.status().waiting_bytes), (0, 0, 0));
 }
@@ -184,8 +189,14 @@ fn a_request_of_another_epoch_is_refused_unapplied_and_whoever_is_behind_catches
         twin.put(&key, "1");
         twin.store.read(&key)
     };
-    let replicate =
-        |epoch| Message::Replicate { id: 5, epoch, key: key.clone(), siblings: siblings.clone(), request: 0 };
+    let replicate = |epoch| Message::Replicate {
+        id: 5,
+        epoch,
+        key: key.clone(),
+        siblings: siblings.clone(),
+        request: 0,
+        round: 0,
+    };
     bench.hear(1, replicate(2));
     assert_eq!(
         bench.sent(),
@@ -204,7 +215,7 @@ fn a_request_of_another_epoch_is_refused_unapplied_and_whoever_is_behind_catches
     bench.hear(1, Message::RingWanted);
     assert!(matches!(bench.sent().as_slice(), [(_, Message::Ring(_))]));
     bench.hear(1, replicate(2));
-    assert_eq!(bench.sent(), [(name(1), Message::Replicated { id: 5 })]);
+    assert_eq!(bench.sent(), [(name(1), Message::Replicated { id: 5, round: 0, hidden_by: None })]);
 }
 
 #[test]
@@ -330,11 +341,11 @@ fn a_removed_node_leaves_only_when_all_is_handed_over() {
     assert!(offers(&mut leaving) >= 20, "it keeps offering");
     // Released by somebody who is no owner, of another epoch, or of a partition out of range: nothing happens.
     let epoch = rings[3].epoch;
-    leaving.hear(7, Message::Released { epoch, partition });
-    leaving.hear(1, Message::Released { epoch: epoch - 1, partition });
-    leaving.hear(1, Message::Released { epoch, partition: 1_000_000 });
+    leaving.hear(7, Message::Released { epoch, partition, held: 1 });
+    leaving.hear(1, Message::Released { epoch: epoch - 1, partition, held: 1 });
+    leaving.hear(1, Message::Released { epoch, partition: 1_000_000, held: 1 });
     assert!(!leaving.store.read(&key).is_empty());
-    leaving.hear(1, Message::Released { epoch, partition });
+    leaving.hear(1, Message::Released { epoch, partition, held: 1 });
     assert!(leaving.store.read(&key).is_empty());
     leaving.pass_ms(100);
     assert!(leaving.left);
@@ -371,16 +382,16 @@ fn a_giver_that_falls_silent_does_not_keep_others_from_handing_over() {
     let ring = founding(3);
     let mut owner = Bench::founded(0, &ring);
     let partition = key_of(&ring, 0).partition(PARTITIONS);
-    owner.hear(1, Message::Surrender { epoch: 1, partition });
+    owner.hear(1, Message::Surrender { epoch: 1, partition, held: 1 });
     let asked = |bench: &mut Bench| -> Vec<NodeName> {
         let fetches = bench.sent().into_iter();
         fetches.filter(|(_, m)| matches!(m, Message::Fetch { .. })).map(|(to, _)| to).collect()
     };
     assert_eq!(asked(&mut owner), [name(1)]);
-    owner.hear(2, Message::Surrender { epoch: 1, partition });
+    owner.hear(2, Message::Surrender { epoch: 1, partition, held: 1 });
     assert_eq!(asked(&mut owner), [], "one after the other");
     owner.pass_ms(600);
-    owner.hear(2, Message::Surrender { epoch: 1, partition });
+    owner.hear(2, Message::Surrender { epoch: 1, partition, held: 1 });
     assert_eq!(asked(&mut owner), [name(2)]);
 }
 
@@ -451,6 +462,7 @@ fn what_a_pull_brings_does_not_undo_what_was_written_meanwhile() {
     let mut of_partition = keys(|p| p == partition);
     let (a, b) = (of_partition.next().unwrap(), of_partition.next().unwrap());
     let replicate = |id, key: &Key, siblings| Message::Replicate {
+        round: 0,
         id,
         epoch: copy.epoch,
         key: key.clone(),
@@ -461,7 +473,7 @@ fn what_a_pull_brings_does_not_undo_what_was_written_meanwhile() {
     // The second key is being read for somebody else, so its turn comes late; the first one's does not.
     target.hear(0, replicate(70, &b, state(5, "5")));
     let records = vec![(a.clone(), state(1, "1")), (b.clone(), state(2, "2"))];
-    target.hear(0, Message::Fetched { id: asked, records, next: None, requests: vec![] });
+    target.hear(0, Message::Fetched { id: asked, records, next: None, requests: vec![], whole: true });
     target.withheld.rotate_left(1);
     assert!(matches!(target.withheld.front(), Some(Effect::ReadMany { keys }) if keys[..] == [a.clone()]));
     target.release_one();
@@ -472,6 +484,8 @@ fn what_a_pull_brings_does_not_undo_what_was_written_meanwhile() {
     target.release();
     assert_eq!(target.store.read(&a), state(6, "6"));
     assert_eq!(target.store.read(&b), state(5, "5"));
-    let told = |(_, message): &(NodeName, Message)| matches!(message, Message::Replicated { id: 70 | 71 });
+    let told = |(_, message): &(NodeName, Message)| {
+        matches!(message, Message::Replicated { id: 70 | 71, round: 0, hidden_by: None })
+    };
     assert_eq!(target.sent().iter().filter(|sent| told(sent)).count(), 2);
 }

@@ -42,7 +42,7 @@ fn tasks_are_bounded_for_clients_and_for_peers() {
     bench.hear(1, Message::Forward { id: 1, epoch: 1, left_ms: 10, op, terms });
     bench.hear(1, Message::Inspect { id: 2, key: mine.clone() });
     let siblings = Siblings::default();
-    bench.hear(1, Message::Replicate { id: 3, epoch: 1, key: mine, siblings, request: 0 });
+    bench.hear(1, Message::Replicate { id: 3, epoch: 1, key: mine, siblings, request: 0, round: 0 });
     let known = Vec::new();
     let purpose = Purpose::List;
     bench.hear(1, Message::Fetch { id: 4, epoch: 1, purpose, stretch, known, bytes_max: 10 });
@@ -103,14 +103,17 @@ fn what_a_peer_tells_again_is_begun_once_and_answered_once() {
     for _ in 0..5 {
         let (op, siblings) = (op.clone(), Siblings::default());
         bench.hear(1, Message::Forward { id: 7, epoch: 1, left_ms: 2_000, op, terms });
-        bench.hear(1, Message::Replicate { id: 8, epoch: 1, key: key.clone(), siblings, request: 0 });
+        bench.hear(
+            1,
+            Message::Replicate { id: 8, epoch: 1, key: key.clone(), siblings, request: 0, round: 0 },
+        );
     }
     assert_eq!(bench.status().tasks, 2);
     bench.release();
     let ends = bench.sent();
     assert_eq!(ends.len(), 2, "{ends:?}");
     assert!(matches!(ends[0], (_, Message::Forwarded { id: 7, .. })));
-    assert!(matches!(ends[1], (_, Message::Replicated { id: 8 })));
+    assert!(matches!(ends[1], (_, Message::Replicated { id: 8, round: 0, hidden_by: None })));
     // The answer may be lost: then it is told again, and answered again.
     bench.hear(1, Message::Forward { id: 7, epoch: 1, left_ms: 2_000, op, terms });
     assert_eq!((bench.sent().len(), bench.status().tasks, bench.status().waiting_bytes), (1, 0, 0));

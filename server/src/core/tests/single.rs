@@ -198,10 +198,11 @@ fn a_write_that_is_given_up_before_it_is_durable_leaves_the_key_usable() {
     bench.release();
     assert_eq!(bench.reply(read), None, "nor has the new owner said that it has it");
     let told = bench.sent().into_iter().find_map(|(_, message)| match message {
-        Message::Replicate { id, .. } => Some(id),
+        Message::Replicate { id, round, .. } => Some((id, round)),
         _ => None,
     });
-    bench.hear(1, Message::Replicated { id: told.unwrap() });
+    let (id, round) = told.unwrap();
+    bench.hear(1, Message::Replicated { id, round, hidden_by: None });
     assert_eq!(bench.reply(read).unwrap()["value"], 1, "an unknown write may have happened");
     assert_eq!((bench.node.keys.len(), bench.status().tasks), (0, 0));
 }

@@ -191,7 +191,7 @@ fn a_party_that_is_silent_in_a_change_is_waited_for() {
     world.node(2).running = false;
     world.run(&mut machine, 30_000, None, |w| w.phase() != Some(Phase::Both));
     assert_eq!(world.phase(), Some(Phase::Both));
-    assert!(parties(world.ring.as_ref().expect("there is one")).0.contains(&name(2)));
+    assert!(parties(world.ring.as_ref().expect("there is one")).givers().contains(&name(2)));
     world.node(2).running = true;
     world.settle(&mut machine);
     assert_eq!(world.names(), [0, 1]);

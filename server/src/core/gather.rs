@@ -1,0 +1,345 @@
+//! A read that needs several owners: each says what it holds, the answers are joined, and the outcome is shown when so
+//! many owners hold it that no later read can show less.
+//!
+//! ```text
+//!   own state ─► Query to the others ─► R have answered ─► joined: who differs? ─┬─ nobody needed ─► answer
+//!                                                                               └─ told ─► enough have it ─► answer
+//! ```
+//!
+//! An INSERT or UPDATE asks the same question first, and goes by what was joined.
+//!
+//! Whoever differs is told what it lacks: that is read repair (*Dynamo* §5). Telling before answering, where it is
+//! needed for the quorum, makes reads of one level monotonic (Attiya, Bar-Noy, Dolev, *Sharing memory robustly in
+//! message-passing systems*, 1995); all others are told behind the answer.
+
+use std::fmt::Write;
+
+use ringkv_common::key::Key;
+use ringkv_common::message::peer::Message;
+use ringkv_common::message::{Code, Failure, KeyOp, Outcome};
+use ringkv_common::name::NodeName;
+use ringkv_common::quorum::{Quorum, Verdict};
+use ringkv_common::ring::Ring;
+use ringkv_common::version::Siblings;
+use smallvec::SmallVec;
+
+use super::Node;
+use super::effect::Token;
+use super::quorums::{Row, others};
+use super::read::found;
+use super::replica::Sender;
+use super::spread::Spread;
+use super::task::{Join, Op, OpStage, Task};
+use super::write::Learned;
+
+/// A read under way.
+#[derive(Debug)]
+pub struct Gathering {
+    /// Owners that have to answer.
+    answers: Quorum,
+    /// Owners that have to hold what is shown.
+    shown: Quorum,
+    /// All that was heard, joined.
+    state: Siblings,
+    /// The digest of what this node held when it asked: who holds the same says only that.
+    mine: u64,
+    durable_here: bool,
+    /// What each owner that answered holds, as a digest.
+    held: SmallVec<[(NodeName, u64); 3]>,
+    /// Owners that were asked and have not answered.
+    asked: Row,
+    /// Who stands in for an owner that is down, and has not answered: it is waited for once, and counts for nobody.
+    standing_in: Row,
+    /// Enough have answered: the digest of what will be shown, and whom it was told.
+    chosen: Option<u64>,
+    told: Row,
+    /// Why somebody's answer does not count.
+    reasons: Vec<(NodeName, String)>,
+}
+
+impl Node {
+    /// Asks the other owners what they hold. The own state is known to `keys`.
+    pub(super) fn gather(&mut self, token: Token, key: &Key, ring: &Ring) {
+        let partition = key.partition(ring.partitions);
+        let (route, readers) = (ring.route(partition), ring.readers(partition));
+        let counts = self.is_whole(partition);
+        let busy = self.keys.get(key).expect("the caller has seen to it");
+        let state = busy.state.clone().expect("the caller has seen to it");
+        let durable_here = busy.shows_settled(token);
+        let Some(Op { terms, .. }) = self.tasks.op(token) else { return };
+        let terms = *terms;
+        let needed = self.read_needs(readers, terms.read);
+        let mut gathering = Gathering {
+            answers: Quorum::new(ring.names(readers), needed),
+            shown: self.shown_quorum(ring, &route, terms.read),
+            mine: state.digest(),
+            state,
+            durable_here,
+            held: SmallVec::new(),
+            asked: Row::new(),
+            standing_in: Row::new(),
+            chosen: None,
+            told: Row::new(),
+            reasons: Vec::new(),
+        };
+        // In `copy` the new owners know nothing that counts.
+        let counted = route.also.is_some_and(|(_, counted)| counted);
+        let owners =
+            if counted { others(ring, &route, self.id.name) } else { self.readers_elsewhere(ring, readers) };
+        for owner in owners {
+            if self.is_away(owner) {
+                gathering.answers.no(owner);
+                gathering.reasons.push((owner, "is down".into()));
+            } else {
+                gathering.asked.push(owner);
+            }
+        }
+        let digest = gathering.mine;
+        let mut asked: SmallVec<[NodeName; 6]> = gathering.asked.iter().copied().collect();
+        // What was written while an owner was away may be with whoever stood in for it.
+        let mut used: SmallVec<[(NodeName, NodeName); 3]> = SmallVec::new();
+        if self.may_hint(&route, &terms) {
+            for (absent, _) in &gathering.reasons {
+                used.extend(self.stand_in(ring, partition, &used).map(|name| (name, *absent)));
+            }
+            gathering.standing_in = used.iter().map(|(name, _)| *name).collect();
+            asked.extend(gathering.standing_in.iter().copied());
+        }
+        if counts {
+            gathering.answers.yes(self.id.name);
+        } else {
+            gathering.answers.no(self.id.name);
+            gathering.reasons.push((self.id.name, "has lost what it held".into()));
+        }
+        gathering.held.push((self.id.name, digest));
+        let Some(op) = self.tasks.op(token) else { return };
+        let at = (self.now.mono_us + op.attempts.patience_us()).min(op.deadline_us);
+        op.stage = OpStage::Gathering(Box::new(gathering));
+        let epoch = self.epoch();
+        for name in asked {
+            self.send(name, Message::Query { id: token, epoch, key: key.clone(), digest });
+        }
+        self.tasks.alarm(token, at);
+        self.gather_on(token);
+    }
+
+    fn readers_elsewhere(&self, ring: &Ring, readers: &[u8]) -> Row {
+        ring.names(readers).filter(|name| *name != self.id.name).collect()
+    }
+
+    /// Another node says what it holds.
+    pub(super) fn on_held(&mut self, token: Token, from: NodeName, siblings: Option<Siblings>, counts: bool) {
+        let Some(Op { stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) else {
+            return self.spread_heard(token, from, siblings);
+        };
+        let digest = siblings.as_ref().map_or(gathering.mine, Siblings::digest);
+        let was_asked = gathering.asked.contains(&from);
+        gathering.standing_in.retain(|name| *name != from);
+        gathering.asked.retain(|name| *name != from);
+        if gathering.chosen.is_none()
+            && let Some(siblings) = &siblings
+        {
+            gathering.state.join(siblings);
+        }
+        // Whoever merely stands in is no owner: what it holds was joined, and that is all.
+        if !was_asked {
+            return self.gather_on(token);
+        }
+        gathering.held.push((from, digest));
+        if counts {
+            gathering.answers.yes(from);
+        } else {
+            gathering.answers.no(from);
+            gathering.reasons.push((from, "has lost what it held".into()));
+        }
+        if gathering.chosen.is_some() {
+            return self.gather_repair(token);
+        }
+        self.gather_on(token);
+    }
+
+    /// Another node does not say what it holds, and why.
+    pub(super) fn not_held(&mut self, token: Token, from: NodeName, why: String) {
+        let Some(Op { stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) else { return };
+        gathering.standing_in.retain(|name| *name != from);
+        if !gathering.asked.contains(&from) {
+            return self.gather_on(token);
+        }
+        gathering.asked.retain(|name| *name != from);
+        gathering.answers.no(from);
+        gathering.reasons.push((from, why));
+        self.gather_on(token);
+    }
+
+    /// The own state, which was not durable when the others were asked, is by now.
+    pub(super) fn gather_durable(&mut self, token: Token) {
+        let Some(Op { stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) else { return };
+        gathering.durable_here = true;
+        if gathering.chosen.is_some() {
+            self.gather_repair(token);
+        }
+    }
+
+    /// Chooses what to show when enough have answered.
+    fn gather_on(&mut self, token: Token) {
+        let Some(Op { op, stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) else { return };
+        let is_write = matches!(op, KeyOp::Write(_));
+        match gathering.answers.verdict() {
+            Verdict::Waiting => {}
+            Verdict::Impossible => {
+                let failure = gathering.failure(None);
+                self.fail(token, failure);
+            }
+            Verdict::Enough if !gathering.standing_in.is_empty() => {}
+            Verdict::Enough if is_write => {
+                let state = std::mem::take(&mut gathering.state);
+                self.write_on(token, state);
+            }
+            Verdict::Enough if gathering.chosen.is_none() => {
+                gathering.chosen = Some(gathering.state.digest());
+                self.gather_repair(token);
+            }
+            Verdict::Enough => {}
+        }
+    }
+
+    /// What a write asked for is known: it has another turn in its key's line.
+    fn write_on(&mut self, token: Token, state: Siblings) {
+        let Some(op) = self.tasks.op(token) else { return };
+        op.learned = Some(Box::new(Learned::Held(state)));
+        op.stage = OpStage::Waiting;
+        let key = op.op.key().clone();
+        self.enter(token, key);
+    }
+
+    /// Tells whoever is known to lack what was chosen; answers when enough hold it.
+    fn gather_repair(&mut self, token: Token) {
+        let (epoch, me) = (self.epoch(), self.id.name);
+        let Some(Op { op, stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) else { return };
+        let Some(chosen) = gathering.chosen else { return };
+        let mut lacking = Row::new();
+        for (owner, digest) in &gathering.held {
+            if *digest == chosen {
+                if *owner != me || gathering.durable_here {
+                    gathering.shown.yes(*owner);
+                }
+            } else if !gathering.told.contains(owner) {
+                lacking.push(*owner);
+            }
+        }
+        gathering.told.extend(lacking.iter().copied());
+        let (key, state) = (op.key().clone(), gathering.state.clone());
+        for owner in lacking {
+            let (key, siblings) = (key.clone(), state.clone());
+            if owner == me {
+                let bytes = crate::store::Measure::of(&key, &siblings).bytes as usize;
+                self.join(Join {
+                    key,
+                    siblings,
+                    bytes,
+                    from: Sender::Own(token),
+                    request: 0,
+                    hidden_by: None,
+                });
+            } else {
+                self.send(
+                    owner,
+                    Message::Replicate { id: token, epoch, key, siblings, request: 0, round: 0 },
+                );
+            }
+        }
+        self.gather_end(token);
+    }
+
+    /// An owner has taken what it was told.
+    pub(super) fn gather_told(&mut self, token: Token, by: NodeName) {
+        let Some(Op { stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) else { return };
+        gathering.told.retain(|name| *name != by);
+        if let Some(chosen) = gathering.chosen
+            && let Some(held) = gathering.held.iter_mut().find(|(name, _)| *name == by)
+        {
+            held.1 = chosen;
+            gathering.shown.yes(by);
+        }
+        self.gather_end(token);
+    }
+
+    fn gather_end(&mut self, token: Token) {
+        let Some(Op { op: KeyOp::Read(key), terms, stage: OpStage::Gathering(gathering), .. }) =
+            self.tasks.op(token)
+        else {
+            return;
+        };
+        if gathering.chosen.is_none() || gathering.shown.verdict() != Verdict::Enough {
+            return;
+        }
+        let (key, context) = (key.clone(), terms.want.context);
+        let state = std::mem::take(&mut gathering.state);
+        let nodes: Row = gathering.held.iter().map(|(name, _)| *name).collect();
+        let (mut waiting, asked) = (gathering.told.clone(), gathering.asked.clone());
+        waiting.retain(|name| *name != self.id.name);
+        let outcome = match found(&state, context) {
+            Some(found) => Outcome::Found(found),
+            None => Outcome::Failed(self.not_found(&key)),
+        };
+        let spread = Spread {
+            key,
+            state,
+            request: 0,
+            round: 0,
+            waiting,
+            asked,
+            stand_ins: SmallVec::new(),
+            hints: false,
+            tries: 0,
+        };
+        if let Some(Task::Op(mut op)) = self.spread(token, spread) {
+            op.stage = OpStage::Ended { nodes, hinted: false };
+            self.tell_end(op, outcome);
+        }
+    }
+
+    /// Somebody was silent: it is asked, or told, again.
+    pub(super) fn gather_again(&mut self, token: Token) {
+        if let Some(Op { stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) {
+            gathering.standing_in.clear();
+        }
+        self.gather_on(token);
+        let (epoch, now_us, me) = (self.epoch(), self.now.mono_us, self.id.name);
+        let Some(Op { op, stage: OpStage::Gathering(gathering), deadline_us, attempts, .. }) =
+            self.tasks.op(token)
+        else {
+            return;
+        };
+        let at = (now_us + attempts.patience_us()).min(*deadline_us);
+        let (key, digest, state) = (op.key().clone(), gathering.mine, gathering.state.clone());
+        let (asked, told) = (gathering.asked.clone(), gathering.told.clone());
+        for name in asked {
+            self.send(name, Message::Query { id: token, epoch, key: key.clone(), digest });
+        }
+        for name in told.into_iter().filter(|name| *name != me) {
+            let (key, siblings) = (key.clone(), state.clone());
+            self.send(name, Message::Replicate { id: token, epoch, key, siblings, request: 0, round: 0 });
+        }
+        self.tasks.alarm(token, at);
+    }
+}
+
+impl Gathering {
+    /// Why it cannot succeed; after so many milliseconds whoever has not answered is named too.
+    pub(super) fn failure(&self, after_ms: Option<u32>) -> Failure {
+        let quorum = if self.answers.verdict() == Verdict::Enough { &self.shown } else { &self.answers };
+        let (needed, got) = quorum.shortfall();
+        let mut text = format!("needed {needed} replicas, got {got}");
+        let silent = after_ms.into_iter().flat_map(|ms| {
+            let silent = self.asked.iter().chain(&self.told);
+            silent.map(move |name| (*name, format!("timed out after {ms} ms")))
+        });
+        let reasons = self.reasons.iter().cloned().chain(silent);
+        for (at, (name, why)) in reasons.enumerate() {
+            let separator = if at == 0 { ": " } else { ", " };
+            write!(text, "{separator}{name} {why}").expect("a String takes all that is written");
+        }
+        Failure::new(Code::QuorumFailed, text)
+    }
+}

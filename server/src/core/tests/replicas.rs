@@ -1,0 +1,382 @@
+//! Several owners of a key: quorums, repair by reads, hints, and what a restart with an empty memory costs.
+
+use super::*;
+use ringkv_common::version::Content;
+
+/// Whole nodes that hear each other at once, but for those that are cut off or have gone.
+struct Group {
+    ring: Ring,
+    benches: Vec<Bench>,
+    cut: Vec<u16>,
+}
+
+impl Group {
+    fn founded(nodes: u16) -> Group {
+        let founding = Founding {
+            cluster_id: ClusterId(0xC1),
+            strategy: placement::Strategy::Consistent,
+            chosen: false,
+            partitions: PARTITIONS,
+            replicas: 3,
+            balance: Some(5.0),
+        };
+        let ring = plan::found(&founding, (0..nodes).map(member).collect()).unwrap();
+        let mut group = Group { benches: Vec::new(), cut: Vec::new(), ring: ring.clone() };
+        for n in 0..nodes {
+            let mut bench = Bench::founded(n, &ring);
+            bench.gossips = true;
+            group.benches.push(bench);
+        }
+        group.pass_ms(1_000);
+        group
+    }
+
+    fn node(&mut self, n: u16) -> &mut Bench {
+        self.benches.iter_mut().find(|b| b.node.id.name == name(n)).unwrap()
+    }
+
+    /// Hands around what is said until all are silent. What a node says or hears that is cut off is lost.
+    fn settle(&mut self) {
+        loop {
+            let mut said = Vec::new();
+            for bench in &mut self.benches {
+                let from = bench.node.id.name;
+                said.extend(bench.sent().into_iter().map(|(to, message)| (from, to, message)));
+            }
+            if said.is_empty() {
+                return;
+            }
+            let cut = self.cut.clone();
+            for (from, to, message) in said {
+                if cut.contains(&from.0) || cut.contains(&to.0) {
+                    continue;
+                }
+                if let Some(bench) = self.benches.iter_mut().find(|b| b.node.id.name == to) {
+                    bench.hear(from.0, message);
+                }
+            }
+        }
+    }
+
+    fn pass_ms(&mut self, ms: u64) {
+        for _ in 0..ms / 10 {
+            self.benches.iter_mut().for_each(|bench| bench.pass_ms(10));
+            self.settle();
+        }
+    }
+
+    /// Cuts nodes off, and waits until gossip calls them down.
+    fn down(&mut self, nodes: &[u16]) {
+        self.cut.extend(nodes);
+        self.pass_ms(3_000);
+    }
+
+    fn up(&mut self) {
+        self.cut.clear();
+        self.pass_ms(3_000);
+    }
+
+    /// What a client is told that asks a node; two seconds are enough for any answer.
+    fn ask(&mut self, n: u16, body: &str) -> Value {
+        let client = self.node(n).ask(body);
+        for _ in 0..300 {
+            self.settle();
+            if let Some(reply) = self.node(n).reply(client) {
+                return reply;
+            }
+            self.pass_ms(10);
+        }
+        panic!("node-{n} does not answer {body}")
+    }
+
+    /// Its owners, and the others.
+    fn owners(&self, key: &Key) -> (Vec<u16>, Vec<u16>) {
+        let row = self.ring.owners.owners(key.partition(PARTITIONS));
+        let owners: Vec<u16> = self.ring.names(row).map(|name| name.0).collect();
+        let others = self.benches.iter().map(|b| b.node.id.name.0).filter(|n| !owners.contains(n)).collect();
+        (owners, others)
+    }
+
+    /// The values that a node stores.
+    fn stored(&mut self, n: u16, key: &Key) -> Vec<String> {
+        let text = |content: &Content| String::from_utf8_lossy(content.bytes()).into_owned();
+        self.node(n).store.read(key).values().iter().map(|v| text(&v.content)).collect()
+    }
+
+    /// Restarts a node with an empty memory.
+    fn restart(&mut self, n: u16) {
+        let now = self.node(n).now;
+        let mut bench = Bench::without_ring(n);
+        bench.node = Node::new(Identity { actor: 0xB000 + u128::from(n), ..identity(n) });
+        (bench.now, bench.gossips) = (now, true);
+        self.benches.retain(|b| b.node.id.name != name(n));
+        bench.adopt(&self.ring.clone());
+        self.benches.push(bench);
+    }
+}
+
+fn key() -> Key {
+    Key::new("k").unwrap()
+}
+
+fn put_at(value: u32, more: &str) -> String {
+    format!(r#"{{"op":"PUT","key":"k","value":{value}{more}}}"#)
+}
+
+fn get_at(more: &str) -> String {
+    format!(r#"{{"op":"GET_ONE","key":"k"{more}}}"#)
+}
+
+#[test]
+fn a_write_reaches_all_owners_and_nobody_else() {
+    let mut group = Group::founded(5);
+    let (owners, others) = group.owners(&key());
+    let reply = group.ask(others[0], &put_at(1, r#","want":["receipt"]"#));
+    assert_eq!(reply["status"], "OK");
+    assert_eq!(reply["receipt"]["hinted"], false);
+    assert!(reply["receipt"]["nodes"].as_array().unwrap().len() >= 2, "{reply}");
+    for owner in owners {
+        assert_eq!(group.stored(owner, &key()), ["1"]);
+    }
+    for other in others {
+        assert_eq!(group.stored(other, &key()), Vec::<String>::new());
+    }
+    let tasks: usize = group.benches.iter().map(|b| b.status().tasks + b.status().waiting_bytes).sum();
+    assert_eq!(tasks, 0, "and nothing is left to do");
+}
+
+#[test]
+fn level_one_may_be_stale_and_level_all_repairs() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    group.ask(owners[0], &put_at(1, ""));
+    group.cut = vec![owners[2]];
+    assert_eq!(group.ask(owners[0], &put_at(2, r#","quorum":"strict""#))["status"], "OK");
+    // It is back before anybody noticed, and the coordinator has not told it again.
+    group.cut.clear();
+    assert_eq!(group.ask(owners[2], &get_at(r#","level":"ONE""#))["value"], 1);
+    assert_eq!(group.ask(owners[2], &get_at(r#","level":"ALL""#))["value"], 2);
+    assert_eq!(group.stored(owners[2], &key()), ["2"]);
+    assert_eq!(group.ask(owners[2], &get_at(r#","level":"ONE""#))["value"], 2);
+}
+
+#[test]
+fn a_quorum_of_reads_meets_a_quorum_of_writes_whoever_is_away() {
+    let mut group = Group::founded(3);
+    for away in 0..3 {
+        let write = u32::from(away) + 10;
+        group.down(&[away]);
+        let coordinator = (away + 1) % 3;
+        assert_eq!(group.ask(coordinator, &put_at(write, ""))["status"], "OK");
+        group.cut.clear();
+        group.down(&[coordinator]);
+        let reply = group.ask(away, &get_at(""));
+        assert_eq!(reply["value"], write, "it missed the write, and asks who did not");
+        group.up();
+    }
+}
+
+#[test]
+fn too_few_owners_are_an_error_with_the_numbers_and_nothing_is_done() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    group.ask(owners[0], &put_at(1, ""));
+    group.down(&[owners[1], owners[2]]);
+    let reply = group.ask(owners[0], &put_at(2, ""));
+    assert_eq!((code(&reply), &reply["indeterminate"]), ("QUORUM_FAILED", &Value::Null));
+    let text = reply["message"].as_str().unwrap();
+    assert!(text.contains("needed 2 replicas, 1 can be reached") && text.contains("is down"), "{text}");
+    let reply = group.ask(owners[0], &get_at(""));
+    assert_eq!(code(&reply), "QUORUM_FAILED");
+    assert!(reply["message"].as_str().unwrap().contains("needed 2 replicas, got 1"), "{reply}");
+    assert_eq!(group.ask(owners[0], &get_at(r#","level":"ONE""#))["value"], 1);
+    assert_eq!(group.ask(owners[0], &put_at(3, r#","w":1"#))["status"], "OK");
+    for (field, more) in [("r", r#","r":4"#), ("w", r#","w":4"#)] {
+        let body = if field == "r" { get_at(more) } else { put_at(4, more) };
+        let reply = group.ask(owners[0], &body);
+        assert_eq!(code(&reply), "BAD_REQUEST");
+        assert!(reply["message"].as_str().unwrap().contains("is 4, a key has 3 replicas"), "{reply}");
+    }
+}
+
+#[test]
+fn an_owner_that_falls_silent_makes_a_write_indeterminate() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    // Cut off, and nobody has noticed.
+    group.cut = vec![owners[1], owners[2]];
+    let client = group.node(owners[0]).ask(&put_at(1, r#","timeout_ms":200"#));
+    group.pass_ms(300);
+    let reply = group.node(owners[0]).reply(client).unwrap();
+    assert_eq!((code(&reply), &reply["indeterminate"]), ("QUORUM_FAILED", &Value::Bool(true)));
+    assert!(reply["message"].as_str().unwrap().contains("timed out after 200 ms"), "{reply}");
+}
+
+#[test]
+fn a_hint_stands_in_for_an_owner_that_is_away_and_is_handed_over_when_it_returns() {
+    let mut group = Group::founded(5);
+    let (owners, others) = group.owners(&key());
+    group.down(&[owners[1], owners[2]]);
+    let strict = group.ask(owners[0], &put_at(1, r#","quorum":"strict""#));
+    assert_eq!(code(&strict), "QUORUM_FAILED");
+    let reply = group.ask(others[0], &put_at(2, r#","want":["receipt"]"#));
+    assert_eq!(
+        (&reply["status"], &reply["receipt"]["hinted"]),
+        (&json("\"OK\""), &Value::Bool(true)),
+        "{reply}"
+    );
+    let hinted: usize = others.iter().map(|n| group.stored(*n, &key()).len()).sum();
+    assert_eq!(hinted, 2, "one for each");
+    // One of them comes back: the hints wait for the other one too.
+    group.cut.retain(|n| *n != owners[1]);
+    group.pass_ms(3_000);
+    assert_eq!(group.ask(owners[1], &get_at(""))["value"], 2);
+    group.up();
+    assert_eq!(group.stored(owners[2], &key()), ["2"]);
+    for other in others {
+        assert_eq!(group.stored(other, &key()), Vec::<String>::new(), "the hint is gone");
+    }
+}
+
+#[test]
+fn hints_are_merged_into_reads_and_count_for_nobody() {
+    let mut group = Group::founded(5);
+    let (owners, others) = group.owners(&key());
+    group.ask(owners[0], &put_at(1, ""));
+    group.down(&[owners[1], owners[2]]);
+    assert_eq!(group.ask(owners[0], &put_at(2, ""))["status"], "OK");
+    group.cut = vec![owners[0], owners[2]];
+    group.pass_ms(3_000);
+    let reply = group.ask(owners[1], &get_at(""));
+    assert_eq!(code(&reply), "QUORUM_FAILED", "one owner answers, and who stands in is none");
+    group.cut = vec![owners[0]];
+    group.pass_ms(3_000);
+    // Neither of the two has it; who stood in does.
+    assert!(!others.is_empty());
+    assert_eq!(group.ask(owners[1], &get_at(""))["value"], 2);
+}
+
+#[test]
+fn an_overwrite_is_above_all_that_was_acknowledged_whatever_the_clocks_say() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    group.node(owners[0]).now.wall_ms += 4_000;
+    group.cut = vec![owners[2]];
+    assert_eq!(group.ask(owners[0], &put_at(1, r#","quorum":"strict""#))["status"], "OK");
+    group.cut = vec![owners[0]];
+    // Its clock is behind, and it never heard of the first.
+    assert_eq!(group.ask(owners[2], &put_at(2, r#","quorum":"strict""#))["status"], "OK");
+    group.cut.clear();
+    for owner in &owners {
+        assert_eq!(group.ask(*owner, &get_at(""))["value"], 2);
+    }
+    let reply = group.ask(owners[0], &get_at(r#","level":"ALL""#));
+    assert_eq!((&reply["value"], &reply["values"]), (&json("2"), &Value::Null));
+}
+
+#[test]
+fn concurrent_writes_with_contexts_are_siblings_at_every_owner_until_they_are_settled() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    for (at, owner) in owners.iter().enumerate() {
+        // Each is written while no other owner is heard of.
+        group.cut = owners.iter().copied().filter(|n| n != owner).collect();
+        let reply = group.ask(*owner, &put_at(at as u32, r#","context":{},"w":1"#));
+        assert_eq!(reply["status"], "OK");
+    }
+    group.cut.clear();
+    let reply = group.ask(owners[1], &get_at(r#","level":"ALL""#));
+    let mut values: Vec<u64> = reply["values"].as_array().unwrap().iter().filter_map(Value::as_u64).collect();
+    values.sort_unstable();
+    assert_eq!(values, [0, 1, 2]);
+    let context = reply["context"].to_string();
+    assert_eq!(group.ask(owners[2], &put_at(9, &format!(r#","context":{context}"#)))["status"], "OK");
+    for owner in owners {
+        assert_eq!(group.ask(owner, &get_at("")), json(r#"{"key":"k","value":9}"#));
+    }
+}
+
+#[test]
+fn an_insert_goes_by_what_a_quorum_holds() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    let insert = r#"{"op":"INSERT","key":"k","value":7}"#;
+    let update = r#"{"op":"UPDATE","key":"k","value":8}"#;
+    assert_eq!(code(&group.ask(owners[0], update)), "KEY_NOT_FOUND");
+    group.cut = vec![owners[2]];
+    assert_eq!(group.ask(owners[0], insert)["status"], "OK");
+    group.cut.clear();
+    assert_eq!(code(&group.ask(owners[2], insert)), "KEY_EXISTS", "though this one missed it");
+    group.cut = vec![owners[1]];
+    assert_eq!(group.ask(owners[2], update)["status"], "OK");
+}
+
+#[test]
+fn a_node_without_memory_counts_for_nothing_until_the_others_have_filled_it() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    group.cut = vec![owners[2]];
+    assert_eq!(group.ask(owners[0], &put_at(1, r#","quorum":"strict""#))["status"], "OK");
+    group.cut.clear();
+    // Two owners have it, of which one forgets it; and the other one is not heard.
+    group.cut = vec![owners[1]];
+    group.restart(owners[0]);
+    assert!(group.node(owners[0]).status().report.filling > 0);
+    let reply = group.ask(owners[2], &get_at(r#","timeout_ms":400"#));
+    assert_eq!(code(&reply), "QUORUM_FAILED", "nothing would have been a wrong answer: {reply}");
+    group.cut.clear();
+    group.pass_ms(5_000);
+    assert_eq!(group.node(owners[0]).status().report.filling, 0);
+    assert_eq!(group.stored(owners[0], &key()), ["1"]);
+    group.down(&[owners[1]]);
+    assert_eq!(group.ask(owners[2], &get_at(""))["value"], 1);
+}
+
+#[test]
+fn when_all_owners_lost_their_memory_that_is_said() {
+    let mut group = Group::founded(3);
+    group.ask(0, &put_at(1, ""));
+    for n in 0..3 {
+        group.restart(n);
+    }
+    group.pass_ms(8_000);
+    let reply = group.ask(1, &get_at(""));
+    assert_eq!((code(&reply), &reply["lost"]), ("KEY_NOT_FOUND", &Value::Bool(true)), "{reply}");
+    for n in 0..3 {
+        assert_eq!(group.node(n).status().lost_partitions, PARTITIONS as usize);
+        group.ask(n, r#"{"op":"ACCEPT_LOSS"}"#);
+    }
+    assert_eq!(group.ask(1, &get_at(""))["lost"], Value::Null);
+    assert_eq!(group.ask(1, &put_at(2, ""))["status"], "OK");
+}
+
+#[test]
+fn what_owners_lack_they_take_from_each_other_without_any_client() {
+    let mut group = Group::founded(3);
+    for n in 0..200 {
+        // Each is known to one owner only, and nobody has noticed that the others are away.
+        let owner = n % 3;
+        group.cut = (0..3).filter(|other| *other != owner).collect();
+        let body = format!(r#"{{"op":"PUT","key":"k{n}","value":{n},"w":1,"quorum":"strict"}}"#);
+        let client = group.node(owner).ask(&body);
+        group.settle();
+        assert_eq!(group.node(owner).reply(client), Some(ok()));
+    }
+    group.cut.clear();
+    // No task goes on telling.
+    for bench in &mut group.benches {
+        bench.node.tasks.tokens().into_iter().for_each(|token| bench.node.end_spread(token));
+    }
+    group.pass_ms(40_000);
+    let roots: Vec<_> = group.benches.iter().map(|bench| bench.store.roots()).collect();
+    assert!(roots[0] == roots[1] && roots[1] == roots[2]);
+    assert_eq!(group.benches[0].store.measures().iter().map(|(_, m)| m.live).sum::<u64>(), 200);
+    let counts: Vec<_> = group.benches.iter().map(|bench| bench.node.anti_entropy.counts).collect();
+    assert!(counts.iter().all(|counts| counts.differed > 0 && counts.repaired > 0), "{counts:?}");
+    // Where nothing differs roots alone are told.
+    group.pass_ms(20_000);
+    let later: Vec<_> = group.benches.iter().map(|bench| bench.node.anti_entropy.counts).collect();
+    for (then, now) in counts.iter().zip(&later) {
+        assert!(now.rounds > then.rounds && now.repaired == then.repaired, "{then:?}, {now:?}");
+    }
+}
