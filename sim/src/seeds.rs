@@ -53,7 +53,7 @@ pub fn run(seed: u64) -> Report {
         launchers: dice.between(1, 2) as usize,
         workers: 3,
         keys: 12,
-        listers: usize::from(replicas == 1),
+        listers: 1,
         hostile: dice.below(2) as usize,
         strays: true,
         slow_store: dice.chance(1, 2),

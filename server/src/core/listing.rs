@@ -9,12 +9,15 @@ use ringkv_common::name::NodeName;
 use ringkv_common::ring::Ring;
 
 use super::effect::{Client, Effect, Token};
+use super::quorums::Row;
+use super::slice::Gathered;
 use super::task::{Attempts, Task};
 use super::{FETCH_AGAIN_MS, Node};
 use crate::store::{LOOKED_BYTES_MAX, Slice};
 
 /// One slice of a listing.
-const SLICE: Slice = Slice { bytes_max: 256 << 10, records_max: 2048, looked_bytes_max: LOOKED_BYTES_MAX };
+pub(super) const SLICE: Slice =
+    Slice { bytes_max: 256 << 10, records_max: 2048, looked_bytes_max: LOOKED_BYTES_MAX };
 /// Listings at most at one time: each may gather a whole message.
 const LISTINGS_MAX: usize = 16;
 
@@ -37,13 +40,20 @@ pub struct Listing {
     limit: usize,
     text: reply::Listing,
     /// Where it is: the partition, and the last key that was listed there.
-    partition: u32,
-    after: Option<Key>,
+    pub(super) partition: u32,
+    pub(super) after: Option<Key>,
     /// Whom the present slice was asked of, if not the own store, and under which ring.
-    asked: Option<NodeName>,
-    epoch: u64,
-    deadline_us: u64,
-    attempts: Attempts,
+    pub(super) asked: Option<NodeName>,
+    pub(super) epoch: u64,
+    pub(super) deadline_us: u64,
+    pub(super) attempts: Attempts,
+    /// How many owners have to give the slice, and those that may be asked behind the first.
+    pub(super) needed: usize,
+    pub(super) others: Row,
+    /// What the first has given.
+    pub(super) slice: Option<Gathered>,
+    /// Owners that were silent, or refused.
+    passed_over: Row,
 }
 
 impl Node {
@@ -82,6 +92,10 @@ impl Node {
             epoch: ring.epoch,
             deadline_us: self.now.after_ms(u64::from(terms.timeout_ms)),
             attempts: Attempts::default(),
+            needed: 1,
+            others: Row::new(),
+            slice: None,
+            passed_over: Row::new(),
         };
         let token = self.tasks.add(Task::Listing(Box::new(listing)));
         self.list_on(token, &ring);
@@ -95,21 +109,21 @@ impl Node {
             if partition >= ring.partitions {
                 return self.end_listing(token, None);
             }
-            let leader = ring.node(ring.readers(partition)[0]).name;
-            let mine = leader == self.id.name;
+            let (terms, passed_over) = (listing.terms, listing.passed_over.clone());
+            let readers = ring.readers(partition);
             let here = self.membership.has_data(partition);
+            let mine = match what {
+                What::Values(Scope::Led) => ring.node(readers[0]).name == self.id.name,
+                What::Values(Scope::Node) => self.me.is_some_and(|me| readers.contains(&me)),
+                What::Values(Scope::Cluster) => readers.len() == 1 && self.me == readers.first().copied(),
+                What::Everything => false,
+            };
             let skip = match what {
-                What::Values(Scope::Led) => !mine || !here,
-                What::Values(Scope::Node) => {
-                    !here || self.me.is_none_or(|me| !ring.readers(partition).contains(&me))
-                }
+                What::Values(Scope::Led | Scope::Node) => !mine || !here,
                 What::Values(Scope::Cluster) => mine && !here,
                 What::Everything => !here,
             };
-            if mine
-                && matches!(what, What::Values(_))
-                && let Some(why) = self.not_serving(partition)
-            {
+            if mine && let Some(why) = self.not_listing(partition) {
                 return self.listing_failed(token, Failure::new(Code::NotReady, why));
             }
             if skip {
@@ -119,8 +133,20 @@ impl Node {
                 }
                 continue;
             }
-            let elsewhere = what == What::Values(Scope::Cluster) && !mine;
-            return self.ask_slice(token, elsewhere.then_some(leader));
+            if what != What::Values(Scope::Cluster) {
+                return self.ask_slice(token, None);
+            }
+            let needed = self.read_needs(readers, terms.read);
+            let mut sources = match self.sources_of_slice(ring, partition, &passed_over, needed) {
+                Ok(sources) => sources,
+                Err(failure) => return self.listing_failed(token, failure),
+            };
+            let first = sources.remove(0);
+            if let Some(Task::Listing(listing)) = self.tasks.get(token) {
+                listing.others = if needed > 1 { sources } else { Row::new() };
+                (listing.needed, listing.slice) = (needed, None);
+            }
+            return self.ask_slice(token, (first != self.id.name).then_some(first));
         }
     }
 
@@ -160,9 +186,18 @@ impl Node {
     }
 
     /// A slice is here, from the own store or from a peer.
-    pub(super) fn on_listed(&mut self, token: Token, records: Vec<Record>, next: Option<Key>) {
+    pub(super) fn on_listed(&mut self, token: Token, mut records: Vec<Record>, mut next: Option<Key>) {
         let Some(ring) = self.ring.clone() else { return };
         let max = self.id.limits.message_bytes_max;
+        let Some(Task::Listing(listing)) = self.tasks.get(token) else { return };
+        if listing.slice.is_some() {
+            match self.slice_joined(token, records, next) {
+                Some(joined) => (records, next) = joined,
+                None => return,
+            }
+        } else if self.gather_slice_of_epoch(token, &ring, &mut records, &next) {
+            return;
+        }
         let Some(Task::Listing(listing)) = self.tasks.get(token) else { return };
         if listing.asked.is_none() && listing.epoch != ring.epoch {
             // The own store was read under a later ring, which may have taken the partition from it.
@@ -170,6 +205,7 @@ impl Node {
         }
         listing.asked = None;
         listing.attempts.anew();
+        listing.passed_over.clear();
         for (key, siblings) in records {
             if listing.text.records() >= listing.limit {
                 let last = listing.after.clone();
@@ -197,12 +233,36 @@ impl Node {
         self.list_on(token, &ring);
     }
 
+    /// Whether the first owner's slice is to be joined with those of others, and is of the present ring.
+    fn gather_slice_of_epoch(
+        &mut self,
+        token: Token,
+        ring: &Ring,
+        records: &mut Vec<Record>,
+        next: &Option<Key>,
+    ) -> bool {
+        let Some(Task::Listing(listing)) = self.tasks.get(token) else { return false };
+        listing.epoch == ring.epoch && self.gather_slice(token, records, next)
+    }
+
+    /// An owner cannot give a slice: another one is asked.
+    pub(super) fn slice_failed(&mut self, token: Token, from: NodeName, failure: Failure) {
+        let Some(ring) = self.ring.clone() else { return };
+        let Some(Task::Listing(listing)) = self.tasks.get(token) else { return };
+        if listing.asked != Some(from) || ring.readers(listing.partition).len() < 2 {
+            return self.listing_failed(token, failure);
+        }
+        listing.passed_over.push(from);
+        self.list_on(token, &ring);
+    }
+
     /// A slice was refused by an owner that is behind: it is asked again at once, and then with the alarm.
     pub(super) fn slice_refused(&mut self, token: Token) {
+        let Some(ring) = self.ring.clone() else { return };
         if let Some(Task::Listing(listing)) = self.tasks.get(token)
             && !std::mem::replace(&mut listing.attempts.hurried, true)
         {
-            self.list_again(token);
+            self.list_on(token, &ring);
         }
     }
 
@@ -215,6 +275,12 @@ impl Node {
         if listing.deadline_us <= now_us {
             let text = format!("{asked} did not answer within {} ms", listing.terms.timeout_ms);
             return self.listing_failed(token, Failure::new(Code::Timeout, text));
+        }
+        // Where there are others one of them is asked, unless it is the ring that has changed.
+        if listing.epoch != ring.epoch {
+            listing.passed_over.clear();
+        } else if ring.readers(listing.partition).len() > 1 {
+            listing.passed_over.push(asked);
         }
         self.list_on(token, &ring);
     }

@@ -35,6 +35,7 @@ mod quorums;
 mod read;
 mod replica;
 mod requests;
+mod slice;
 mod spread;
 mod status;
 mod surrender;

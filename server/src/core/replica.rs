@@ -366,7 +366,7 @@ impl Node {
             // An owner that is overloaded is told again when silence would have lasted too long.
             Some(Task::Op(_)) => {}
             Some(Task::Pull(_)) => self.pull_refused(token, failure),
-            Some(Task::Listing(_)) => self.listing_failed(token, failure),
+            Some(Task::Listing(_)) => self.slice_failed(token, from, failure),
             Some(Task::Search(_)) => self.on_inspected(token, from, Err(failure.message)),
             _ => {}
         }

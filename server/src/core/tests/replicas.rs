@@ -380,3 +380,47 @@ fn what_owners_lack_they_take_from_each_other_without_any_client() {
         assert!(now.rounds > then.rounds && now.repaired == then.repaired, "{then:?}, {now:?}");
     }
 }
+
+#[test]
+fn a_listing_of_the_cluster_shows_what_its_first_owner_missed() {
+    let mut group = Group::founded(4);
+    let mut wanted = Vec::new();
+    for n in 0..60 {
+        // One owner misses each write, the first as often as others; overwrites too.
+        let key = Key::new(&format!("k{n}")).unwrap();
+        let (owners, _) = group.owners(&key);
+        let body = |value: u32| format!(r#"{{"op":"PUT","key":"k{n}","value":{value},"quorum":"strict"}}"#);
+        assert_eq!(group.ask(owners[0], &body(0))["status"], "OK");
+        let missing = owners[n % 3];
+        group.cut = vec![missing];
+        assert_eq!(group.ask(owners[(n + 1) % 3], &body(1))["status"], "OK");
+        group.cut.clear();
+        wanted.push(key.text().to_owned());
+    }
+    for bench in &mut group.benches {
+        bench.node.tasks.tokens().into_iter().for_each(|token| bench.node.end_spread(token));
+    }
+    wanted.sort_unstable();
+    for n in 0..4 {
+        let (mut shown, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = format!(r#"{{"op":"GET_ALL","scope":"cluster","limit":7{cursor}}}"#);
+            let reply = group.ask(n, &page);
+            for record in reply["collection"].as_array().unwrap_or_else(|| panic!("{reply}")) {
+                assert_eq!(record["value"], 1, "{record}");
+                shown.push(record["key"].as_str().unwrap().to_owned());
+            }
+            match reply["cursor"].as_str() {
+                Some(next) => cursor = format!(r#","cursor":"{next}""#),
+                None => break,
+            }
+        }
+        shown.sort_unstable();
+        assert_eq!(shown, wanted, "asked of node-{n}");
+    }
+    group.down(&[3]);
+    let reply = group.ask(0, r#"{"op":"GET_ALL","scope":"cluster"}"#);
+    assert_eq!(reply["collection"].as_array().map(Vec::len), Some(60), "one owner of three may be away");
+    group.down(&[2]);
+    assert_eq!(code(&group.ask(0, r#"{"op":"GET_ALL","scope":"cluster"}"#)), "QUORUM_FAILED");
+}
