@@ -165,8 +165,10 @@ fn wrong_options_are_refused_by_name() {
     let world = World::of_size(2);
     for (args, hint) in [
         (&["--nope"][..], "--nope"),
-        (&["--replicas", "3"], "next release"),
-        (&["--quorum", "strict"], "next release"),
+        (&["--replicas", "17"], "--replicas is 17: it may be 1 to 16"),
+        (&["--replicas", "3", "--read-quorum", "4"], "--read-quorum is 4: of 3 replicas 1 to 3 can answer"),
+        (&["--write-quorum", "0"], "--write-quorum is 0"),
+        (&["--quorum", "some"], "sloppy or strict"),
         (&["--durability=disk"], "later release"),
         (&["--bind", "0.0.0.0"], "--insecure-network"),
         (&["--nodes", "100", "--port", "65000"], "--port"),

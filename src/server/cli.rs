@@ -76,7 +76,7 @@ pub struct Options {
     /// Founds the cluster with nodes at most so far from their fair share, in percent, or off [default: 5]
     #[arg(long, value_name = "PERCENT|off")]
     pub balance: Option<Balance>,
-    /// Founds the cluster with so many replicas of each record; of fewer nodes each has one [default: 1]
+    /// Founds the cluster with so many replicas of each record; of fewer nodes each has one [default: 3]
     #[arg(long, value_name = "N", visible_alias = "qsize")]
     #[serde(alias = "qsize")]
     pub replicas: Option<usize>,

@@ -23,7 +23,7 @@ pub const SIZE_MAX: u16 = 100;
 /// The highest `--port` that leaves room for node-0's ports.
 const BASE_MAX: u16 = u16::MAX - 10_000;
 /// Replicas of each record, and the most that there can be.
-const REPLICAS_DEFAULT: usize = 1;
+const REPLICAS_DEFAULT: usize = 3;
 const REPLICAS_MAX: usize = 16;
 /// Percent above the fair share that a node may hold.
 const BALANCE_DEFAULT: f64 = 5.0;

@@ -42,10 +42,12 @@ impl World {
         super::ask(self.port(n), &serde_json::json!({"op": "STATUS"}))
     }
 
-    /// Starts `server_consumer` with `--consul` and `--port` of this world, and these arguments.
+    /// Starts `server_consumer` with `--consul` and `--port` of this world, and these arguments. Without `--replicas` it is
+    /// one: what a lost memory costs, and what of a change is seen then, only a single owner shows.
     pub fn launch(&self, args: &[&str]) -> Launcher {
         let port = self.ports.base.to_string();
-        self.run(&[&["--consul", &self.consul.url, "--port", &port], args].concat())
+        let one: &[&str] = if args.contains(&"--replicas") { &[] } else { &["--replicas", "1"] };
+        self.run(&[&["--consul", &self.consul.url, "--port", &port], one, args].concat())
     }
 
     /// Starts a launcher and waits until it says that so many nodes are ready.

@@ -210,8 +210,10 @@ mod tests {
     /// Settings whose node-1 has a port of its own, and a ring of node-0 alone.
     fn newcomer() -> (Settings, Ring) {
         let free = || TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
-        // Two ports follow from it, 10,000 above at most.
-        let base = std::iter::repeat_with(free).find(|port| *port < 50_000).expect("there is no end");
+        // Those of node-1 follow from it: they have to be free, too.
+        let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        let fits = |base: &u16| *base < 50_000 && [1, 5_001, 10_001].iter().all(|more| is_free(base + more));
+        let base = std::iter::repeat_with(free).find(fits).expect("there is no end");
         let options = serde_json::from_value(json!({"port": base})).expect("options");
         let settings = Settings::new(options, ClusterId(1)).expect("settings");
         let ports = settings.place(NodeName(0)).expect("a place").ports;
