@@ -19,66 +19,9 @@ use crate::launcher::Launcher;
 use crate::network::Network;
 use crate::process::{Process, Work};
 use crate::random::Random;
+use crate::settings::Settings;
 use crate::trace::Trace;
 use crate::workload::Worker;
-
-/// What a simulation is made of.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Decides everything else.
-    pub seed: u64,
-    /// Nodes at the founding.
-    pub nodes: u16,
-    /// Replicas of each record.
-    pub replicas: usize,
-    /// Whether nobody stands in for an owner that is away.
-    pub strict: bool,
-    /// Launchers.
-    pub launchers: usize,
-    /// Clients that write and read.
-    pub workers: usize,
-    /// Keys that each of them writes.
-    pub keys: usize,
-    /// Clients that list the whole cluster, page by page.
-    pub listers: usize,
-    /// Clients that only read, any of the others' keys.
-    pub readers: usize,
-    /// Clients that invent contexts.
-    pub hostile: usize,
-    /// Whether clients also ask nodes that are in no ring any more, or not yet.
-    pub strays: bool,
-    /// Whether the store takes time to read and write, as a disk does; else it answers at once, as memory does.
-    pub slow_store: bool,
-    /// How far wall clocks are off at most, in milliseconds.
-    pub skew_ms: u64,
-    /// The longest delay of a message, in microseconds.
-    pub delay_us: u64,
-    /// Milliseconds between a client's operations, on average.
-    pub think_ms: u64,
-}
-
-impl Settings {
-    /// Four nodes, one launcher, some clients, nothing wrong anywhere.
-    pub fn quiet(seed: u64) -> Settings {
-        Settings {
-            seed,
-            nodes: 4,
-            replicas: 1,
-            strict: true,
-            launchers: 1,
-            workers: 4,
-            keys: 24,
-            listers: 1,
-            readers: 0,
-            hostile: 0,
-            strays: false,
-            slow_store: seed.is_multiple_of(2),
-            skew_ms: 2_000,
-            delay_us: 2_000,
-            think_ms: 20,
-        }
-    }
-}
 
 /// Where a change may be hit: whom, at which step, before or after it takes effect.
 #[derive(Clone, Copy, Debug)]
@@ -222,7 +165,7 @@ impl Cluster {
             asked: 0,
             owed: BTreeMap::new(),
             reply: None,
-            history: History::default(),
+            history: History::new(settings.weak()),
             newest: None,
             adopted: BTreeMap::new(),
             wounded: Vec::new(),

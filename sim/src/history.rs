@@ -5,6 +5,9 @@
 //! moment a key has a set of values that may be there; a read must show one that was possible between its beginning
 //! and its end. And a state that a client was shown is never older than the one it was shown before, be the writes
 //! between them acknowledged or not. Where the only holder of a key was killed, the key may be lost, but then the reply must say so.
+//!
+//! That is so where quorums are strict. Where others stand in for owners, the history is *weak* until everything has
+//! come to rest: a read shows something that was written or the initial nothing, however old, and may go back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,6 +84,8 @@ pub struct History {
     /// What each reader was last shown of each key, and how often the key had been lost when it asked.
     seen: BTreeMap<(usize, String), (u64, Shown)>,
     next: Id,
+    /// Whether reads may be stale.
+    pub weak: bool,
     /// Virtual time, in microseconds.
     pub now_us: u64,
     /// What cannot be true.
@@ -88,6 +93,11 @@ pub struct History {
 }
 
 impl History {
+    /// Nothing was written yet; `weak`: reads may be stale.
+    pub fn new(weak: bool) -> History {
+        History { weak, ..History::default() }
+    }
+
     fn number(&mut self) -> Id {
         self.next += 1;
         self.next
@@ -156,9 +166,10 @@ impl History {
 
     /// A read begins.
     pub fn begin_read(&mut self, key: &str, by_writer: bool) -> Id {
-        let id = self.number();
+        let (id, weak) = (self.number(), self.weak);
         let state = self.state(key);
-        let (allowed, may_be_lost, losses) = (state.may_show(), state.lost, state.losses);
+        let allowed = if weak { state.ever.clone() } else { state.may_show() };
+        let (may_be_lost, losses) = (state.lost, state.losses);
         let read = Read { key: key.to_owned(), allowed, may_be_lost, losses, by_writer };
         self.reads.insert(id, read);
         id
@@ -180,7 +191,7 @@ impl History {
             let loss = if read.may_be_lost { ", lost must be said" } else { "" };
             let said = if lost { " and said lost" } else { "" };
             self.violations.push(format!("{key} showed {shown:?}{said}, possible was {allowed:?}{loss}"));
-        } else if read.by_writer && state.under_way.is_none() && !state.lost {
+        } else if read.by_writer && !self.weak && state.under_way.is_none() && !state.lost {
             if !state.possible.contains(&shown) {
                 let happened = state.unknown.iter().find(|(_, value)| **value == shown).map(|(id, _)| *id);
                 happened.and_then(|id| state.unknown.remove(&id));
@@ -196,7 +207,7 @@ impl History {
         let now = self.keys.get(key).map_or(0, |state| state.losses);
         let Some((_, before)) = before.filter(|(then, _)| *then == now) else { return };
         let older = before.iter().any(|(actor, n)| shown.get(actor).is_none_or(|now| now < n));
-        if older {
+        if older && !self.weak {
             self.violations.push(format!("{key} went back: reader {reader} saw {before:?}, then {shown:?}"));
         }
     }
@@ -379,6 +390,20 @@ mod tests {
         assert_eq!(saw(&mut history, 2), 1);
         history.killed_holder_of(|_| true);
         assert_eq!(saw(&mut history, 1), 1);
+    }
+
+    #[test]
+    fn a_weak_history_takes_what_is_old_and_not_what_was_never_written_until_it_ends() {
+        let mut history = with_one_acknowledged();
+        history.weak = true;
+        let write = history.begin_write("k", Some(2));
+        history.acknowledged(write);
+        for (value, wrong) in [(None, 0), (Some(1), 0), (Some(2), 0), (Some(3), 1)] {
+            assert_eq!(shown(&mut history, value, false), wrong, "{value:?}");
+        }
+        history.weak = false;
+        assert_eq!(shown(&mut history, Some(2), false), 1);
+        assert_eq!(shown(&mut history, Some(1), false), 2);
     }
 
     #[test]

@@ -7,15 +7,22 @@ use crate::cluster::Cluster;
 
 /// Keys that are theirs alone; no history is kept of them.
 pub const OWN: &str = "h-";
+/// How many they are.
+const OWN_KEYS: u64 = 4;
 /// Names of actors that they remember.
 const NAMES_MAX: usize = 64;
 /// The largest counter that a context may have.
 const COUNTER_MAX: u64 = (1 << 53) - 1;
 
+/// All of them.
+pub fn own_keys() -> impl Iterator<Item = String> {
+    (0..OWN_KEYS).map(|n| format!("{OWN}{n}"))
+}
+
 impl Cluster {
     /// A request that is meant badly.
     pub(crate) fn something_hostile(&mut self) -> String {
-        let own = format!("{OWN}{}", self.random.below(4));
+        let own = format!("{OWN}{}", self.random.below(OWN_KEYS));
         match self.random.below(10) {
             // A delete that covers nothing: a tombstone beside what is there.
             0..4 => {

@@ -19,14 +19,17 @@ mod network;
 mod nodes;
 mod process;
 mod random;
+mod rest;
 pub mod seeds;
+mod settings;
 mod trace;
 mod verdict;
 mod workload;
 
-pub use cluster::{Cluster, Settings, Trap};
+pub use cluster::{Cluster, Trap};
 pub use consul::Consul;
 pub use faults::Fault;
 pub use history::History;
 pub use random::Random;
+pub use settings::Settings;
 pub use trace::Trace;
