@@ -15,6 +15,7 @@ use super::effect::{Effect, Token};
 use super::keys::{LINE_MAX, Turn};
 use super::quorums::Row;
 use super::task::{Attempts, Op, OpStage, Origin, Task};
+use super::write::Learned;
 
 impl Node {
     /// Begins an operation: coordinates it where this node may, else has its owner do so.
@@ -165,15 +166,23 @@ impl Node {
         op.attempts.hurried = false;
         op.attempts.maybe_done |= matches!(op.stage, OpStage::Forwarded { .. });
         op.stage = OpStage::Waiting;
+        if let Some(learned) = op.learned.take()
+            && let (Learned::HiddenBy(..), KeyOp::Write(write)) = (*learned, &mut op.op)
+        {
+            // Under its id owners have it already, hidden: another one has to do it as a new one.
+            write.request = None;
+        }
         let key = op.op.key().clone();
         self.coordinate(token, &ring, key);
     }
 
-    /// A request id of our own: this life's actor and the task's number make it unique.
-    fn made_request_id(&self, token: Token) -> u64 {
-        let mut bytes = [0u8; 24];
+    /// A request id of our own: this life's actor, the task's number and how often it was told make it unique.
+    fn made_request_id(&mut self, token: Token) -> u64 {
+        let round = self.tasks.op(token).map_or(0, |op| op.attempts.round);
+        let mut bytes = [0u8; 28];
         bytes[..16].copy_from_slice(&self.id.actor.to_le_bytes());
-        bytes[16..].copy_from_slice(&token.to_le_bytes());
+        bytes[16..24].copy_from_slice(&token.to_le_bytes());
+        bytes[24..].copy_from_slice(&round.to_le_bytes());
         ringkv_common::key::hash(&bytes).max(1)
     }
 }

@@ -24,13 +24,11 @@ impl Node {
         !self.transfers.fills.contains_key(&partition) && !self.still_receives(partition)
     }
 
-    /// Whether reads go to this node as a new owner that has not compared: it came back within `switch`.
+    /// Whether reads go to this node as an owner of the target table that has not compared: it came back within `switch`.
     pub(super) fn still_receives(&self, partition: u32) -> bool {
-        let (Some(ring), Some(me)) = (&self.ring, self.me) else { return false };
-        let Some(change) = ring.change.as_ref().filter(|c| c.phase == Phase::Switch) else { return false };
-        let gained =
-            change.target.owners(partition).contains(&me) && !ring.owners.owners(partition).contains(&me);
-        gained && !self.transfers.has(partition)
+        let change = self.ring.as_ref().and_then(|ring| ring.change.as_ref());
+        let switched = change.is_some_and(|change| change.phase == Phase::Switch);
+        switched && self.transfers.incoming.get(&partition).is_some_and(|incoming| !incoming.verified())
     }
 
     /// Has these partitions filled, and goes by the owners of this ring.
@@ -49,6 +47,11 @@ impl Node {
             fill.lacking.retain(|name| from.contains(name));
             (fill.from, fill.active) = (from, false);
         }
+        // Its former owner may still hand it over, and may have missed what was written since.
+        for partition in fills.iter().filter(|(_, fill)| fill.from.is_empty()).map(|(p, _)| *p) {
+            self.membership.loses(partition);
+        }
+        fills.retain(|_, fill| !fill.from.is_empty());
         self.transfers.fills = fills;
     }
 

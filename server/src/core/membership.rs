@@ -227,18 +227,17 @@ impl Node {
     /// Why this node does not serve a partition that the ring says it alone reads for, if so.
     pub(super) fn not_serving(&self, partition: u32) -> Option<String> {
         let ring = self.ring.as_ref()?;
-        let change = ring.change.as_ref()?;
         if ring.readers(partition).len() > 1 {
             return None;
         }
-        if change.phase != Phase::Switch {
-            // The receiver may have what was lost here, and soon decides: until then a write might supersede nothing.
-            let undecided = self.membership.is_lost(partition) && ring.moves(partition);
-            return undecided.then(|| {
-                format!("{} lost partition {partition} while it moves, try again soon", self.id.name)
-            });
+        if !self.is_whole(partition) {
+            return Some(self.fills_again(partition));
         }
-        self.still_receives(partition).then(|| self.fills_again(partition))
+        // The receiver may have what was lost here, and soon decides: until then a write might supersede nothing.
+        let moves = ring.moves(partition) && ring.change.as_ref()?.phase != Phase::Switch;
+        let undecided = moves && self.membership.is_lost(partition);
+        undecided
+            .then(|| format!("{} lost partition {partition} while it moves, try again soon", self.id.name))
     }
 
     /// Why this node's records of a partition are no whole listing, if so.

@@ -231,6 +231,9 @@ impl Node {
             if pull.phase != Some(Phase::Copy) && !incoming.compared.contains(&from) {
                 incoming.compared.push(from);
             }
+            if incoming.verified() {
+                self.transfers.fills.remove(&partition);
+            }
         }
         self.pull_on();
     }

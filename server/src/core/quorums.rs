@@ -122,7 +122,7 @@ impl Node {
         let order = ring.preference(partition);
         let free = |name: &NodeName| {
             let owns = ring.index_of(*name).is_none_or(|index| ring.holds(index, partition));
-            !owns && !self.is_away(*name) && !used.iter().any(|(to, _)| to == name)
+            !owns && *name != self.id.name && !self.is_away(*name) && !used.iter().any(|(to, _)| to == name)
         };
         order.iter().map(|p| ring.node(p.node).name).find(free)
     }

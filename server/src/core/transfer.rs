@@ -166,8 +166,9 @@ impl Node {
     fn gained(&self, ring: &Ring) -> BTreeMap<u32, Incoming> {
         let Some(me) = self.me else { return BTreeMap::new() };
         let incoming = |p: u32, mut from: Row| {
-            // What an owner that stays holds itself it need not compare with.
-            let mine = usize::from(ring.owners.owners(p).contains(&me));
+            // What an owner that stays holds itself it need not compare with, unless it has lost it.
+            let holds = ring.owners.owners(p).contains(&me) && !self.transfers.fills.contains_key(&p);
+            let mine = usize::from(holds);
             let needed = compared_min(from.len());
             from.retain(|name| *name != self.id.name);
             Incoming::of(from, needed - mine)
