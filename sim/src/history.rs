@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ringkv_common::key::Key;
 use ringkv_common::version::{Content, Dot};
 
+use crate::sets::Sets;
+
 /// What a key holds: nothing, or the value of a number.
 pub type Value = Option<u64>;
 
@@ -84,6 +86,8 @@ pub struct History {
     /// What each reader was last shown of each key, and how often the key had been lost when it asked.
     seen: BTreeMap<(usize, String), (u64, Shown)>,
     next: Id,
+    /// Sets that clients add to.
+    pub sets: Sets,
     /// Whether reads may be stale.
     pub weak: bool,
     /// Virtual time, in microseconds.
@@ -227,6 +231,7 @@ impl History {
 
     /// The only holder of these keys was killed.
     pub fn killed_holder_of(&mut self, held: impl Fn(&Key) -> bool) {
+        self.sets.killed_holder_of(&held);
         for (text, state) in &mut self.keys {
             if !Key::new(text).is_ok_and(|key| held(&key)) {
                 continue;

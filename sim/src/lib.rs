@@ -9,6 +9,7 @@
 //!       └────► history: what clients were told, and whether it can be true
 //! ```
 
+mod adders;
 mod cluster;
 mod consul;
 mod faults;
@@ -21,6 +22,7 @@ mod process;
 mod random;
 mod rest;
 pub mod seeds;
+mod sets;
 mod settings;
 mod storm;
 mod trace;

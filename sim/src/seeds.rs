@@ -62,9 +62,15 @@ fn settings(seed: u64, dice: &mut Random) -> Settings {
         think_ms: dice.between(20, 80),
         ..quiet
     };
-    // Where a write may not meet the one before it, clocks alone decide which is the later one.
-    let skew_ms = if settings.weak() { 0 } else { settings.skew_ms };
-    Settings { skew_ms, ..settings }
+    // What contexts order no clock can spoil, and a strict quorum orders the rest. Else, where a write may not meet the
+    // one before it, clocks alone decide which is the later one.
+    match (dice.chance(1, 3), settings.weak()) {
+        (true, weak) => {
+            Settings { adders: 4, workers: if weak { 0 } else { 2 }, skew_ms: 3_600_000, ..settings }
+        }
+        (false, true) => Settings { skew_ms: 0, ..settings },
+        (false, false) => settings,
+    }
 }
 
 /// Runs one seed from the founding to the verdict.

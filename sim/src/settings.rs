@@ -23,6 +23,8 @@ pub struct Settings {
     pub readers: usize,
     /// Clients that invent contexts.
     pub hostile: usize,
+    /// Clients that add to sets which they share.
+    pub adders: usize,
     /// Whether clients also ask nodes that are in no ring any more, or not yet.
     pub strays: bool,
     /// Whether the store takes time to read and write, as a disk does; else it answers at once, as memory does.
@@ -49,6 +51,7 @@ impl Settings {
             listers: 1,
             readers: 0,
             hostile: 0,
+            adders: 0,
             strays: false,
             slow_store: seed.is_multiple_of(2),
             skew_ms: 2_000,

@@ -64,7 +64,10 @@ fn pick(dice: &mut Random, cluster: &Cluster, kills: bool) -> Option<Fault> {
         88..90 => Fault::ConsulWiped,
         90..92 => Fault::ConsulSetBack,
         92..94 => Fault::ConsulBackedUp,
-        94..100 if cluster.settings.skew_ms > 0 => Fault::Skew(one, dice.between(0, 2_000) as i64 - 1_000),
+        94..100 if cluster.settings.skew_ms > 0 => {
+            let half_ms = cluster.settings.skew_ms / 2;
+            Fault::Skew(one, dice.between(0, 2 * half_ms) as i64 - half_ms as i64)
+        }
         100..104 if one != other => Fault::CutOneWay(one, other, dice.between(50, 4_000)),
         104..107 => {
             let side = running.into_iter().filter(|_| dice.chance(1, 2)).collect();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ringkv_common::name::NodeName;
 
 use crate::cluster::Cluster;
-use crate::hostile;
+use crate::{adders, hostile};
 
 /// Messages under way in one direction at most: what a few clients cause, with all repetitions.
 const UNDER_WAY_MAX: usize = 20_000;
@@ -93,21 +93,24 @@ impl Cluster {
 
     /// Keys that are read at rest.
     fn keys_read(&self) -> Vec<String> {
-        self.history.keys().into_iter().chain(hostile::own_keys()).collect()
+        self.history.keys().into_iter().chain(self.history.sets.keys()).chain(hostile::own_keys()).collect()
     }
 
     /// Reads every key once, from all of its owners.
     fn read_all(&mut self) {
         let Some(ring) = self.newest.clone() else { return };
         let names: Vec<NodeName> = ring.nodes.iter().map(|n| n.name).collect();
-        for key in self.keys_read() {
+        for key in self.history.sets.keys().chain(hostile::own_keys()).collect::<Vec<String>>() {
+            let Some(node) = self.random.pick(&names) else { return };
+            let reply = self.ask_now(node, &read_all_owners(&key));
+            if key.starts_with(adders::PREFIX) {
+                self.check_set(&key, &reply);
+            }
+        }
+        for key in self.history.keys() {
             let Some(node) = self.random.pick(&names) else { return };
             let read = self.history.begin_read(&key, true);
-            let reply = self.ask_now(node, &format!(r#"{{"op":"GET_ONE","key":"{key}","level":"ALL"}}"#));
-            if key.starts_with(hostile::OWN) {
-                self.history.abandon_read(read);
-                continue;
-            }
+            let reply = self.ask_now(node, &read_all_owners(&key));
             match (reply["value"].as_u64(), reply["code"].as_str()) {
                 (Some(value), _) => self.history.end_read(read, Some(value), false),
                 (None, Some("KEY_NOT_FOUND")) => self.history.end_read(read, None, reply["lost"] == true),
@@ -127,7 +130,7 @@ impl Cluster {
                 continue;
             };
             let keys = records.iter().filter_map(|r| r["key"].as_str());
-            for key in keys.filter(|key| !key.starts_with(hostile::OWN)) {
+            for key in keys.filter(|key| ![hostile::OWN, adders::PREFIX].iter().any(|p| key.starts_with(p))) {
                 holders.entry(key.to_owned()).or_default().push(node);
             }
         }
@@ -148,4 +151,8 @@ impl Cluster {
         let statuses = self.running().into_iter().filter_map(|n| self.status(n));
         statuses.into_iter().all(|s| s.tasks == 0 && s.waiting_bytes == 0)
     }
+}
+
+fn read_all_owners(key: &str) -> String {
+    format!(r#"{{"op":"GET_ONE","key":"{key}","level":"ALL"}}"#)
 }

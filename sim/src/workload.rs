@@ -5,6 +5,7 @@ use ringkv_common::key::Key;
 use ringkv_common::name::NodeName;
 use serde_json::Value as Json;
 
+use crate::adders::Addition;
 use crate::cluster::{Asker, Cluster, Happening};
 use crate::history::{Id, Value};
 
@@ -41,6 +42,7 @@ enum What {
     Reads(Vec<Look>),
     Listing { id: Id, shown: Vec<String>, cursor: Option<String> },
     Hostile { body: String },
+    Adds(Addition),
 }
 
 #[derive(Debug)]
@@ -91,7 +93,9 @@ impl Cluster {
         self.working = true;
         if self.workers.is_empty() {
             let (workers, listers) = (self.settings.workers, self.settings.listers);
-            for n in 0..workers + listers + self.settings.readers + self.settings.hostile {
+            for n in
+                0..workers + listers + self.settings.readers + self.settings.hostile + self.settings.adders
+            {
                 let lists = (workers..workers + listers).contains(&n);
                 self.workers.push(Worker { turn: 0, lists, job: None });
             }
@@ -138,7 +142,11 @@ impl Cluster {
         let own = |n: u64| format!("c{worker}-{n}");
         let keys = self.settings.keys as u64;
         let any = self.random.below(keys);
-        if worker >= self.settings.workers + self.settings.listers + self.settings.readers {
+        let others = self.settings.workers + self.settings.listers + self.settings.readers;
+        if worker >= others + self.settings.hostile {
+            return What::Adds(self.something_to_add());
+        }
+        if worker >= others {
             return What::Hostile { body: self.something_hostile() };
         }
         if worker >= self.settings.workers {
@@ -191,6 +199,7 @@ impl Cluster {
         let first = match &job.what {
             What::Writes(items) => items.first().map(|i| i.key.clone()),
             What::Reads(looks) => looks.first().map(|l| l.key.clone()),
+            What::Adds(addition) => Some(addition.adding.key.clone()),
             What::Listing { .. } | What::Hostile { .. } => None,
         };
         let Some(node) = self.some_node(first.as_deref()) else { return self.next_move(worker, 100) };
@@ -223,6 +232,7 @@ impl Cluster {
         let done = match &mut job.what {
             What::Writes(items) => self.writes_answered(items, &mut job.unknown, reply.as_ref()),
             What::Reads(looks) => self.reads_answered(worker, looks, reply.as_ref()),
+            What::Adds(addition) => self.addition_answered(addition, reply.as_ref()),
             What::Hostile { .. } => {
                 self.learn_actors(reply.as_ref());
                 true
@@ -342,7 +352,7 @@ impl Cluster {
             }
             What::Reads(looks) => looks.iter().for_each(|l| self.history.abandon_read(l.read)),
             What::Listing { id, .. } => self.history.abandon_listing(id),
-            What::Hostile { .. } => {}
+            What::Hostile { .. } | What::Adds(_) => {}
         }
     }
 }
@@ -383,6 +393,7 @@ fn body(job: &Job) -> String {
             }
         },
         What::Hostile { body } => body.clone(),
+        What::Adds(addition) => addition.body(request, timeout),
         What::Listing { cursor, .. } => {
             let cursor = cursor.as_ref().map(|c| format!(r#","cursor":"{c}""#)).unwrap_or_default();
             format!(r#"{{"op":"GET_ALL","scope":"cluster","limit":{PAGE}{cursor},"timeout_ms":{timeout}}}"#)
