@@ -136,6 +136,9 @@ pub struct Cluster {
     pub failures: BTreeMap<String, u64>,
     /// Operations of clients that ended.
     pub operations: u64,
+    /// Those that a node answered by doing what was asked, or by showing what is there; what hostile clients ask is not
+    /// judged.
+    pub acknowledged: u64,
     /// Things that went wrong on purpose.
     pub faults: u64,
     /// Whether clients begin new operations.
@@ -173,6 +176,7 @@ impl Cluster {
             trap: None,
             failures: BTreeMap::new(),
             operations: 0,
+            acknowledged: 0,
             faults: 0,
             working: false,
             outcomes: Vec::new(),
@@ -193,7 +197,15 @@ impl Cluster {
     /// # Panics
     /// Where it is not founded within a minute.
     pub fn founded(settings: Settings) -> Cluster {
-        let mut cluster = Cluster::new(settings);
+        Cluster::new(settings).found()
+    }
+
+    /// Waits for the founding, and lets the clients begin.
+    ///
+    /// # Panics
+    /// Where it is not founded within a minute.
+    pub fn found(self) -> Cluster {
+        let mut cluster = self;
         let founded = cluster.run_until(60_000, |c| c.everybody_has_the_newest_ring());
         assert!(founded, "seed {}: no ring within a minute", cluster.settings.seed);
         cluster.consul.back_up();

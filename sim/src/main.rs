@@ -1,42 +1,96 @@
-//! Runs seeds: `ringkv-sim --seeds N [--from S]`, or one with `--seed S`. Exit 1 where one fails, 2 for wrong options.
+//! Runs seeds. Exit 1 where one fails, 2 for wrong options.
 
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
-use ringkv_sim::seeds;
+use clap::{ArgGroup, Parser};
+use ringkv_sim::seeds::{self, Report};
+use ringkv_sim::shrink;
 
-const USAGE: &str = "usage: ringkv-sim --seeds N [--from S] | --seed S\n\
-    runs random histories of a simulated cluster; RINGKV_SIM_TRACE=1 prints what happens in them";
+const EXAMPLE: &str = "Example:\n  ringkv-sim --seeds 200 --from 1000\n  \
+    ringkv-sim --seed 1042 --trace 1042.txt\n\n\
+    A seed that fails is run again with ever fewer faults, and those that still fail it are printed.";
+
+/// Runs random histories of a simulated cluster, each decided by its seed.
+#[derive(Debug, Parser)]
+#[command(name = "ringkv-sim", after_help = EXAMPLE)]
+#[command(group = ArgGroup::new("which").required(true).args(["seed", "seeds"]))]
+struct Options {
+    /// Run this seed alone.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Run so many seeds, one after the other.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: Option<u64>,
+    /// The first of them.
+    #[arg(long, value_name = "S", conflicts_with = "seed", default_value_t = 0)]
+    from: u64,
+    /// Write to this file what happens; RINGKV_SIM_TRACE=1 prints it.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+}
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some((from, count)) = range(&arguments) else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
+    let options = Options::parse();
+    let trace = match options.trace.as_ref().map(File::create).transpose() {
+        Ok(trace) => trace,
+        Err(error) => {
+            let path = options.trace.unwrap_or_default();
+            eprintln!("cannot write the trace to {}: {error}", path.display());
+            return ExitCode::from(2);
+        }
     };
-    let mut failed = 0;
-    let (mut operations, mut faults) = (0, 0);
+    let (from, count) = options.seed.map_or((options.from, options.seeds.unwrap_or(1)), |seed| (seed, 1));
+    let start = Instant::now();
+    let (mut failed, mut virtual_ms) = (0, 0);
+    let (mut operations, mut acknowledged, mut faults) = (0, 0, 0);
     for seed in from..from.saturating_add(count) {
-        let report = seeds::run(seed);
-        (operations, faults) = (operations + report.operations, faults + report.faults);
+        let report = seeds::run_with(seed, None, trace.as_ref());
+        operations += report.operations;
+        acknowledged += report.acknowledged;
+        faults += report.faults;
+        virtual_ms += report.virtual_ms;
         if !report.wrong.is_empty() {
             failed += 1;
-            report.wrong.iter().for_each(|line| println!("  {line}"));
-            println!("  replay: {}", report.replay());
+            explain(&report);
+        }
+        if count == 1 {
+            println!("{}", pace(virtual_ms, start));
         }
         println!("{}", report.line());
     }
     if count > 1 {
-        println!("{count} seeds from {from}: {operations} operations, {faults} faults, {failed} failed");
+        println!("{}", pace(virtual_ms, start));
+        println!(
+            "{count} seeds from {from}: {operations} operations, {acknowledged} acknowledged, {faults} faults, {failed} failed"
+        );
     }
     if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn range(arguments: &[String]) -> Option<(u64, u64)> {
-    let number = |text: &String| text.parse().ok();
-    match arguments {
-        [seed, s] if seed == "--seed" => Some((number(s)?, 1)),
-        [seeds, n] if seeds == "--seeds" => Some((0, number(n)?)),
-        [seeds, n, from, s] if seeds == "--seeds" && from == "--from" => Some((number(s)?, number(n)?)),
-        _ => None,
+/// What is wrong with a seed, how to see it again, and what it takes.
+fn explain(report: &Report) {
+    report.wrong.iter().for_each(|line| println!("  {line}"));
+    println!("  replay: {}", report.replay());
+    match shrink(report) {
+        None => println!("  its faults alone do not fail it again"),
+        Some(least) => {
+            println!("  {} of {} faults fail it too:", least.storm.len(), report.storm.len());
+            for (at_us, fault) in &least.storm {
+                println!("    {:>10.6} s {fault:?}", *at_us as f64 / 1e6);
+            }
+            least.wrong.iter().take(1).for_each(|line| println!("    then {line}"));
+        }
     }
+}
+
+/// How much faster than the world's the time of the simulation goes.
+fn pace(virtual_ms: u64, start: Instant) -> String {
+    let (simulated, real) = (virtual_ms as f64 / 1e3, start.elapsed().as_secs_f64());
+    format!(
+        "{simulated:.0} s of virtual time in {real:.1} s, {:.0} times as fast",
+        simulated / real.max(1e-6)
+    )
 }

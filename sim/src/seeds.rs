@@ -1,6 +1,7 @@
 //! A random history from a seed: clients at work, changes asked for, and everything that can go wrong going wrong.
 
 use std::any::Any;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::cluster::Cluster;
@@ -15,6 +16,10 @@ pub struct Report {
     pub seed: u64,
     /// Operations of clients that ended.
     pub operations: u64,
+    /// Those that were done, and not given up.
+    pub acknowledged: u64,
+    /// How long it took in the cluster's time, in milliseconds.
+    pub virtual_ms: u64,
     /// Things that went wrong on purpose.
     pub faults: u64,
     /// Changes that were answered: done, taken back, refused.
@@ -30,16 +35,16 @@ pub struct Report {
 impl Report {
     /// The line that says it all, and the command that replays a failure.
     pub fn line(&self) -> String {
-        let Report { seed, operations, faults, changes, trace, wrong, .. } = self;
+        let Report { seed, operations, acknowledged, faults, changes, trace, wrong, .. } = self;
         let verdict = if wrong.is_empty() { "ok" } else { "FAILED" };
         format!(
-            "seed {seed}: {operations} operations, {faults} faults, {changes} signals answered, trace {trace:016x}, {verdict}"
+            "seed {seed}: {operations} operations, {acknowledged} acknowledged, {faults} faults, {changes} signals answered, trace {trace:016x}, {verdict}"
         )
     }
 
     /// The command that replays it.
     pub fn replay(&self) -> String {
-        format!("RINGKV_SIM_TRACE=1 cargo run -p ringkv-sim -- --seed {}", self.seed)
+        format!("cargo run -p ringkv-sim -- --seed {seed} --trace {seed}.txt", seed = self.seed)
     }
 }
 
@@ -75,15 +80,22 @@ fn settings(seed: u64, dice: &mut Random) -> Settings {
 
 /// Runs one seed from the founding to the verdict.
 pub fn run(seed: u64) -> Report {
-    run_with(seed, None)
+    run_with(seed, None, None)
 }
 
-/// Runs one seed; with a storm, that one instead of its own.
-pub fn run_with(seed: u64, storm: Option<&[Gust]>) -> Report {
+/// Runs one seed; with a storm, that one instead of its own; with a trace, writing there what happens.
+///
+/// # Panics
+/// Where the file cannot be written.
+pub fn run_with(seed: u64, storm: Option<&[Gust]>, trace: Option<&File>) -> Report {
     // Its own stream: what the storm brings does not depend on what the cluster does.
     let mut dice = Random::new(seed ^ 0x5707);
     let settings = settings(seed, &mut dice);
-    let mut cluster = Cluster::founded(settings);
+    let mut cluster = Cluster::new(settings);
+    if let Some(file) = trace {
+        cluster.trace.write_to(file.try_clone().expect("a file that is open"));
+    }
+    let mut cluster = cluster.found();
     let mut done = Vec::new();
     // A core that panics fails its seed, and not those after it.
     let wrong = catch_unwind(AssertUnwindSafe(|| {
@@ -99,6 +111,8 @@ pub fn run_with(seed: u64, storm: Option<&[Gust]>) -> Report {
     Report {
         seed,
         operations: cluster.operations,
+        acknowledged: cluster.acknowledged,
+        virtual_ms: cluster.now_us / 1000,
         faults: cluster.faults,
         changes: cluster.outcomes.len(),
         trace: cluster.trace.hash(),

@@ -1,11 +1,17 @@
 //! What happened, as one hash: two runs of a seed are the same run if it is the same.
 
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+
 /// A running FNV-1a hash over everything that happens.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Trace {
     hash: u64,
     /// Print each line too.
     pub shown: bool,
+    /// Or write it there.
+    file: Option<RefCell<BufWriter<File>>>,
 }
 
 /// Set in the environment, it has every simulation print what happens.
@@ -13,7 +19,7 @@ const SHOW: &str = "RINGKV_SIM_TRACE";
 
 impl Default for Trace {
     fn default() -> Trace {
-        Trace { hash: 0xCBF2_9CE4_8422_2325, shown: std::env::var_os(SHOW).is_some() }
+        Trace { hash: 0xCBF2_9CE4_8422_2325, shown: std::env::var_os(SHOW).is_some(), file: None }
     }
 }
 
@@ -31,10 +37,22 @@ impl Trace {
         }
     }
 
+    /// Writes to this file too what happens.
+    pub fn write_to(&mut self, file: File) {
+        self.file = Some(RefCell::new(BufWriter::new(file)));
+    }
+
     /// Shows a line to whoever replays a seed.
     pub fn say(&self, now_us: u64, line: impl FnOnce() -> String) {
+        if !self.shown && self.file.is_none() {
+            return;
+        }
+        let line = format!("{:>12.6} {}", now_us as f64 / 1e6, line());
         if self.shown {
-            eprintln!("{:>12.6} {}", now_us as f64 / 1e6, line());
+            eprintln!("{line}");
+        }
+        if let Some(file) = &self.file {
+            writeln!(file.borrow_mut(), "{line}").expect("the trace's file takes what is written");
         }
     }
 

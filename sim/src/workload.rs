@@ -251,7 +251,9 @@ impl Cluster {
         };
         if done {
             self.operations += 1;
+            self.acknowledged += u64::from(!matches!(job.what, What::Hostile { .. }));
         } else if self.now_us >= job.until_us {
+            self.operations += 1;
             self.give_up(job);
         } else {
             self.workers[worker].job = Some(job);
