@@ -49,8 +49,7 @@ impl Node {
     pub(super) fn coordinate(&mut self, token: Token, ring: &Ring, key: Key) {
         let partition = key.partition(ring.partitions);
         let readers = ring.readers(partition);
-        if self.me.is_none_or(|me| !readers.contains(&me)) || self.leaves_to_others(token, partition, readers)
-        {
+        if self.me.is_none_or(|me| !readers.contains(&me)) || self.leaves_to_others(partition, readers) {
             let Some(owner) = self.responsive(token, ring, readers) else { return };
             return self.forward(token, owner);
         }
@@ -61,10 +60,8 @@ impl Node {
     }
 
     /// Whether another owner shall coordinate though this one may: it has lost what it held and is being filled again.
-    /// What another node left to this one it does itself, or two of them would leave it to each other for ever.
-    fn leaves_to_others(&mut self, token: Token, partition: u32, readers: &[NodeIndex]) -> bool {
-        let from_peer = matches!(self.tasks.op(token), Some(Op { origin: Origin::Peer { .. }, .. }));
-        !from_peer && readers.len() > 1 && !self.is_whole(partition)
+    fn leaves_to_others(&self, partition: u32, readers: &[NodeIndex]) -> bool {
+        readers.len() > 1 && !self.is_whole(partition)
     }
 
     /// The owner to be asked next: those that gossip does not call down, in the ring's order, then the others; one after

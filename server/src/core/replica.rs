@@ -112,6 +112,14 @@ impl Node {
         if self.membership.closes() || self.is_open(from, id) || self.overloaded(from, id) {
             return;
         }
+        if let Some(ring) = &self.ring {
+            let partition = op.key().partition(ring.partitions);
+            if ring.readers(partition).len() > 1 && !self.is_whole(partition) {
+                // It has lost what it knew of requests, too: a write that was done would be done once more. Another owner
+                // is asked after this one's silence.
+                return;
+            }
+        }
         self.open.insert((from, id));
         self.begin(Origin::Peer { from, id }, op, Terms { timeout_ms: left_ms.max(1), ..terms });
     }
