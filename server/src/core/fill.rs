@@ -51,7 +51,8 @@ impl Node {
         for partition in fills.iter().filter(|(_, fill)| fill.from.is_empty()).map(|(p, _)| *p) {
             self.membership.loses(partition);
         }
-        fills.retain(|_, fill| !fill.from.is_empty());
+        // With fewer owners it may have been compared with enough of them already.
+        fills.retain(|_, fill| !fill.from.is_empty() && !fill.verified());
         self.transfers.fills = fills;
     }
 

@@ -410,14 +410,16 @@ fn hides(state: &Siblings, told: &Siblings) -> bool {
     plain().filter(|held| !twin(held)).any(|held| told.versions.iter().any(|version| version.dot == held.dot))
 }
 
-/// Takes out of news what is no news though its dots are: adds these dots to what the state has seen. Whether it did.
+/// Takes out of news what is no news though its dots are. Whether there was such. That the state has seen them follows from
+/// joining the news, whose clock has them: seen before, they would pass for having superseded what else the news brings of
+/// the same actor.
 ///
 /// A write that its client repeated elsewhere may have been done by two coordinators. Where this node knows its
 /// request and holds its version no more, that was superseded, and so is its twin. And where an accepted loss left
 /// nothing but what this life (`since_loss`) wrote to a key, what comes back is older, whatever its stamp says.
 pub(super) fn settle_late(
     key: &Key,
-    state: &mut Siblings,
+    state: &Siblings,
     news: &mut Siblings,
     requests: &Requests,
     since_loss: Option<u128>,
@@ -430,10 +432,7 @@ pub(super) fn settle_late(
     news.versions.retain(|version| {
         let twin = requests.knows(key, version.request) && state.of_request(version.request).is_none();
         let late = !state.clock.covers(version.dot) && (twin || written_since && !version.contextual);
-        if late {
-            state.clock.see(version.dot);
-            changed = true;
-        }
+        changed |= late;
         !late
     });
     changed

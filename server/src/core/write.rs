@@ -66,7 +66,7 @@ impl Node {
             }
             Some(Learned::Held(mut theirs)) => {
                 let mut seen = state.clone();
-                settle_late(key, &mut seen, &mut theirs, &self.requests, None);
+                settle_late(key, &seen, &mut theirs, &self.requests, None);
                 seen.join(&theirs);
                 exists = !seen.values().is_empty();
                 let (absent, present) = (Condition::Absent, Condition::Present);
@@ -79,8 +79,11 @@ impl Node {
             None => {}
         }
         match write.condition {
-            // Done before: only what is held is made durable and told again.
-            _ if state.of_request(request).is_some() || self.requests.knows(key, request) => {}
+            // Done before: only what is held is made durable and told again. Where it is hidden elsewhere nobody was told
+            // that it is done, or it would not be: then it is written above.
+            _ if state.of_request(request).is_some() || self.requests.knows(key, request) => {
+                dot = state.of_request(request).map(|version| version.dot);
+            }
             Condition::Absent if exists => {
                 let failure = Failure::new(Code::KeyExists, "the key has a value: UPDATE or PUT it");
                 return self.show(token, key, Outcome::Failed(failure));

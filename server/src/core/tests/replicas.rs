@@ -1,7 +1,11 @@
 //! Several owners of a key: quorums, repair by reads, hints, and what a restart with an empty memory costs.
 
 use super::*;
-use ringkv_common::version::Content;
+use ringkv_common::time::Stamp;
+use ringkv_common::version::{Actor, Content, Context, Dot, Siblings, Version};
+
+use super::replica::settle_late;
+use super::requests::Requests;
 
 /// Whole nodes that hear each other at once, but for those that are cut off or have gone.
 struct Group {
@@ -423,4 +427,27 @@ fn a_listing_of_the_cluster_shows_what_its_first_owner_missed() {
     assert_eq!(reply["collection"].as_array().map(Vec::len), Some(60), "one owner of three may be away");
     group.down(&[2]);
     assert_eq!(code(&group.ask(0, r#"{"op":"GET_ALL","scope":"cluster"}"#)), "QUORUM_FAILED");
+}
+
+#[test]
+fn a_late_twin_takes_nothing_with_it_that_its_actor_wrote_before() {
+    let version = |id, counter, request| Version {
+        dot: Dot { actor: Actor { id, node: name(1) }, counter },
+        stamp: Stamp(counter),
+        request,
+        contextual: true,
+        content: Content::Json((*b"1").into()),
+    };
+    let (mut state, mut news) = (Siblings::default(), Siblings::default());
+    state.write(Some(&Context::default()), version(7, 1, 0));
+    // The second one's request was done by another owner, and superseded since.
+    news.write(Some(&Context::default()), version(8, 84, 0));
+    news.write(Some(&Context::default()), version(8, 85, 99));
+    let mut requests = Requests::default();
+    requests.begun(Now::default(), &key(), 99);
+    assert!(settle_late(&key(), &state, &mut news, &requests, None));
+    state.join(&news);
+    let dots: Vec<u64> = state.versions.iter().map(|version| version.dot.counter).collect();
+    assert_eq!(dots, [1, 84], "the write before it is news");
+    assert!(state.clock.covers(version(8, 85, 99).dot), "and the twin does not come back");
 }
