@@ -11,9 +11,9 @@ use support::{World, ask, kill, node_pid, until};
 use support_more::{Load, listed, producer, run};
 
 /// Five nodes, three replicas.
-fn replicated() -> (World, support::Launcher) {
+fn replicated(quorum: &str) -> (World, support::Launcher) {
     let world = World::of_size(5);
-    let launcher = world.launch_ready(&["--replicas", "3"], 5);
+    let launcher = world.launch_ready(&["--replicas", "3", "--quorum", quorum], 5);
     (world, launcher)
 }
 
@@ -27,7 +27,7 @@ fn replicas(world: &World, key: &str) -> Vec<(String, usize)> {
 
 #[test]
 fn nodes_killed_under_load_cost_nothing() {
-    let (world, mut launcher) = replicated();
+    let (world, mut launcher) = replicated("strict");
     run(&mut producer(&world, &["--mode", "consistent", "--count", "1000"])).ok();
     let nodes: Vec<String> = (0..5).map(|n| format!("127.0.0.1:{}", world.port(n))).collect();
     let load = Load::start(2, &nodes);
@@ -43,10 +43,11 @@ fn nodes_killed_under_load_cost_nothing() {
     }
     let (acknowledged, _) = load.finish();
     let mut client = Client::connect(&nodes).unwrap();
-    let listed = listed(&mut client);
-    for (key, value) in &acknowledged {
-        assert_eq!(listed.get(key), Some(&value.to_string()), "{key}");
-    }
+    // A first owner may have missed a write; it has it as soon as it has compared with the others.
+    let listed = until("listing in which no first owner lacks anything", || {
+        let listed = listed(&mut client);
+        acknowledged.iter().all(|(key, value)| listed.get(key) == Some(&value.to_string())).then_some(listed)
+    });
     assert_eq!(listed.len(), acknowledged.len() + 1_000);
     for n in 0..5 {
         assert_eq!(world.status(n).unwrap()["lost_partitions"], 0);
@@ -56,7 +57,7 @@ fn nodes_killed_under_load_cost_nothing() {
 
 #[test]
 fn data_is_on_exactly_the_right_replicas_and_deletes_reach_them_all() {
-    let (world, mut launcher) = replicated();
+    let (world, mut launcher) = replicated("sloppy");
     assert_eq!(ask(world.port(0), &json!({"op": "PUT", "key": "k", "value": 1})).unwrap()["status"], "OK");
     let explained = ask(world.port(3), &json!({"op": "EXPLAIN", "key": "k"})).unwrap();
     let mut owners: Vec<&str> =
@@ -85,7 +86,7 @@ fn data_is_on_exactly_the_right_replicas_and_deletes_reach_them_all() {
 
 #[test]
 fn a_put_with_an_empty_and_one_with_a_returned_context() {
-    let (world, mut launcher) = replicated();
+    let (world, mut launcher) = replicated("sloppy");
     for (n, value) in [(0, "a"), (1, "b")] {
         let put = json!({"op": "PUT", "key": "k", "value": value, "context": {}});
         assert_eq!(ask(world.port(n), &put).unwrap()["status"], "OK");
@@ -103,7 +104,7 @@ fn a_put_with_an_empty_and_one_with_a_returned_context() {
 
 #[test]
 fn a_node_that_is_away_has_a_hint_kept_for_it_and_gets_it_when_it_returns() {
-    let (world, mut launcher) = replicated();
+    let (world, mut launcher) = replicated("sloppy");
     let explained = ask(world.port(0), &json!({"op": "EXPLAIN", "key": "k"})).unwrap();
     let number = |name: &Value| name.as_str().unwrap().strip_prefix("node-").unwrap().parse::<u16>().unwrap();
     let owners: Vec<u16> = explained["owners"].as_array().unwrap().iter().map(number).collect();

@@ -11,8 +11,9 @@ use ringkv_common::message::Code;
 const PAUSE_FIRST: Duration = Duration::from_millis(5);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
-/// How often a missed quorum is tried again: it may be a change of the ring passing by, it may as well last.
-const QUORUM_ATTEMPTS: u32 = 2;
+/// How often a missed quorum is tried again, which takes about a second: it may be a change of the ring passing by, or a
+/// node that was called down and merely was slow; it may as well last.
+const QUORUM_ATTEMPTS: u32 = 6;
 
 /// What follows on an error reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +73,8 @@ mod tests {
         for code in [NotReady, Overloaded, Timeout] {
             assert!(matches!(next(code, 100, 7), Next::Again(_)), "{code:?}");
         }
-        assert!(matches!(next(QuorumFailed, 1, 0), Next::Again(_)));
-        assert_eq!(next(QuorumFailed, 2, 0), Next::Final);
+        assert!(matches!(next(QuorumFailed, 5, 0), Next::Again(_)));
+        assert_eq!(next(QuorumFailed, 6, 0), Next::Final);
     }
 
     #[test]
