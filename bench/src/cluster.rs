@@ -74,7 +74,7 @@ impl Cluster {
         let port = PORTS.step_by(10).find(|base| all_free(*base)).context("no free ports")?;
         let log = File::create(folder.path().join("log"))?;
         let launcher = Command::new(std::env::current_exe()?)
-            .args([LAUNCHER, "--consul", &agent.url(), "--port", &port.to_string()])
+            .args([LAUNCHER, "--consul", &agent.url(), "--port", &port.to_string(), "--replicas", "1"])
             .arg("--data-dir")
             .arg(folder.path())
             .stdin(Stdio::piped())
