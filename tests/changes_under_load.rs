@@ -154,5 +154,5 @@ fn the_same_with_a_real_consul() {
     let Some(consul) = Consul::real("the_same_with_a_real_consul") else { return };
     let mut changes = twenty();
     changes.extend([("mode", "hrw"), ("mode", "consistent")]);
-    under_load("a real Consul", consul, "consistent", 3, &changes);
+    under_load("a real Consul", consul, "consistent", 1, &changes);
 }
