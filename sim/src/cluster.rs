@@ -325,7 +325,7 @@ impl Cluster {
         self.trace.add(self.now_us, "frame", bytes);
         let frame = Frame::decode(bytes).expect("it was encoded by a node");
         self.trace.say(self.now_us, || {
-            let text: String = format!("{:?}", frame.message).chars().take(160).collect();
+            let text = format!("{:?}", frame.message);
             format!("{from} -> {to} {text}")
         });
         self.tell_node(to, Event::Peer(frame));
@@ -362,7 +362,7 @@ impl Cluster {
         }
         self.trace.add(self.now_us, "answered", &body);
         self.trace.say(self.now_us, || {
-            let text: String = String::from_utf8_lossy(&body).chars().take(160).collect();
+            let text: String = String::from_utf8_lossy(&body).into_owned();
             format!("{node} answers {ask}: {text}")
         });
         match self.asks.remove(&ask) {

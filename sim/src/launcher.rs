@@ -154,7 +154,7 @@ impl Cluster {
         if !matches!(action, Action::Survey(..)) {
             self.trace.add(self.now_us, "action", &[launcher as u8]);
             self.trace.say(self.now_us, || {
-                let text: String = format!("{action:?}").chars().take(120).collect();
+                let text: String = format!("{action:?}");
                 format!("launcher {launcher}: {text}")
             });
         }

@@ -42,14 +42,15 @@ impl Trace {
         self.file = Some(RefCell::new(BufWriter::new(file)));
     }
 
-    /// Shows a line to whoever replays a seed.
+    /// Shows a line to whoever replays a seed: its beginning on the terminal, and all of it in the file.
     pub fn say(&self, now_us: u64, line: impl FnOnce() -> String) {
         if !self.shown && self.file.is_none() {
             return;
         }
         let line = format!("{:>12.6} {}", now_us as f64 / 1e6, line());
         if self.shown {
-            eprintln!("{line}");
+            let short: String = line.chars().take(200).collect();
+            eprintln!("{short}");
         }
         if let Some(file) = &self.file {
             writeln!(file.borrow_mut(), "{line}").expect("the trace's file takes what is written");

@@ -290,8 +290,10 @@ impl Node {
         }
         give.whole = whole;
         if give.purpose != Purpose::List && stretch.after.is_none() {
-            // Before the first record is read: whatever is durable by now will be among the records.
-            give.requests = self.requests.of_partition(stretch.partition, ring.partitions);
+            // Before the first record is read: whatever is durable by now will be among the records. Of keys that are not
+            // asked for the records would be missing.
+            let all = Stretch { until: None, ..stretch.clone() };
+            give.requests = self.requests.of_stretch(&all, ring.partitions);
         }
         let token = self.tasks.add(Task::Give(give));
         let slice = Slice {
@@ -390,6 +392,7 @@ impl Node {
         match message {
             Message::Inspect { id, .. } => self.on_inspected(id, to, Err("cannot be reached".into())),
             Message::Query { id, .. } => self.not_held(id, to, "cannot be reached".into()),
+            Message::Replicate { id, .. } => self.not_told(id, to),
             _ => {}
         }
     }

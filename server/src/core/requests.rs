@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use ringkv_common::key::{Key, first_hash, last_hash};
+use ringkv_common::message::peer::Stretch;
 use ringkv_common::time::Now;
 use ringkv_common::version::Siblings;
 
@@ -72,22 +73,22 @@ impl Requests {
         request != 0 && self.known.contains_key(&(key.hash(), request))
     }
 
-    /// All durable ones of a partition.
-    pub fn of_partition(&self, partition: u32, partitions: u32) -> Vec<Done> {
-        let known = self.known.range(stretch(partition, partitions));
+    /// All durable ones of a stretch's keys.
+    pub fn of_stretch(&self, stretch: &Stretch, partitions: u32) -> Vec<Done> {
+        let (first, last) = stretch.hashes(partitions);
+        if first > last {
+            return Vec::new();
+        }
+        let known = self.known.range((first, 0)..=(last, u64::MAX));
         known.filter(|(_, durable)| **durable).map(|(done, _)| *done).collect()
     }
 
     /// A partition is dropped: its owner knows them.
     pub fn forget(&mut self, partition: u32, partitions: u32) {
-        let gone: Vec<Done> =
-            self.known.range(stretch(partition, partitions)).map(|(done, _)| *done).collect();
+        let all = (first_hash(partition, partitions), 0)..=(last_hash(partition, partitions), u64::MAX);
+        let gone: Vec<Done> = self.known.range(all).map(|(done, _)| *done).collect();
         for done in gone {
             self.known.remove(&done);
         }
     }
-}
-
-fn stretch(partition: u32, partitions: u32) -> std::ops::RangeInclusive<Done> {
-    (first_hash(partition, partitions), 0)..=(last_hash(partition, partitions), u64::MAX)
 }

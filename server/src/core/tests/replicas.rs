@@ -1,6 +1,7 @@
 //! Several owners of a key: quorums, repair by reads, hints, and what a restart with an empty memory costs.
 
 use super::*;
+use ringkv_common::key::bucket_of;
 use ringkv_common::time::Stamp;
 use ringkv_common::version::{Actor, Content, Context, Dot, Siblings, Version};
 
@@ -383,6 +384,46 @@ fn what_owners_lack_they_take_from_each_other_without_any_client() {
     for (then, now) in counts.iter().zip(&later) {
         assert!(now.rounds > then.rounds && now.repaired == then.repaired, "{then:?}, {now:?}");
     }
+}
+
+#[test]
+fn a_repair_of_some_buckets_brings_no_word_of_writes_to_others() {
+    let mut group = Group::founded(3);
+    let key = |n: usize| Key::new(&format!("k{n}")).unwrap();
+    let bucket = |key: &Key| bucket_of(key.hash(), PARTITIONS);
+    let beside = |n: &usize| key(*n).partition(PARTITIONS) == key(0).partition(PARTITIONS);
+    let other = (1..).filter(beside).find(|n| bucket(&key(*n)) != bucket(&key(0))).unwrap();
+    let body = |n: usize, request| {
+        format!(r#"{{"op":"PUT","key":"k{n}","value":{n},"quorum":"strict","request":"{request}"}}"#)
+    };
+    let (owners, _) = group.owners(&key(0));
+    let (late, writer) = (owners[2], owners[0]);
+    assert_eq!(group.ask(writer, &body(other, "first"))["status"], "OK");
+    group.settle();
+    // One owner misses a write to a bucket, and is told late of one to another.
+    group.cut = vec![late];
+    assert_eq!(group.ask(writer, &body(0, "a"))["status"], "OK");
+    for bench in &mut group.benches {
+        bench.node.tasks.tokens().into_iter().for_each(|token| bench.node.end_spread(token));
+    }
+    let client = group.node(writer).ask(&body(other, "b"));
+    group.settle();
+    assert_eq!(group.node(writer).reply(client), Some(ok()));
+    let told = group.node(writer).store.read(&key(other));
+    group.cut.clear();
+    let (partition, epoch) = (key(0).partition(PARTITIONS), group.ring.epoch);
+    let mut sums = group.node(late).store.buckets(partition).map(|sum| sum as u64);
+    sums[usize::from(bucket(&key(0)))] = 1;
+    let sums = sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+    group.node(late).hear(writer, Message::Buckets { id: 7, epoch, partition, sums });
+    group.settle();
+    assert_eq!(group.stored(late, &key(0)), ["0"], "the bucket was taken");
+    let request = told.versions[0].request;
+    let (key, siblings) = (key(other), told.clone());
+    let message = Message::Replicate { id: 8, epoch, key: key.clone(), siblings, request, round: 0 };
+    group.node(late).hear(writer, message);
+    group.settle();
+    assert_eq!(group.node(late).store.read(&key), told, "no twin, though its request is known elsewhere");
 }
 
 #[test]
