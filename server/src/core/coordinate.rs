@@ -64,11 +64,13 @@ impl Node {
         readers.len() > 1 && !self.is_whole(partition)
     }
 
-    /// The owner to be asked next: those that gossip does not call down, in the ring's order, then the others; one after
-    /// the other.
+    /// The owner to be asked next, one after the other in the ring's order: of those that gossip does not call down, and
+    /// where it calls all down, of all.
     fn responsive(&mut self, token: Token, ring: &Ring, readers: &[NodeIndex]) -> Option<NodeName> {
         let mut owners: Row = ring.names(readers).filter(|name| *name != self.id.name).collect();
-        owners.sort_by_key(|name| self.is_away(*name));
+        if owners.iter().any(|name| !self.is_away(*name)) {
+            owners.retain(|name| !self.is_away(*name));
+        }
         let op = self.tasks.op(token)?;
         let at = usize::from(op.attempts.asked) % owners.len().max(1);
         op.attempts.asked = op.attempts.asked.wrapping_add(1);

@@ -86,20 +86,14 @@ impl Node {
         let counted = route.also.is_some_and(|(_, counted)| counted);
         let owners =
             if counted { others(ring, &route, self.id.name) } else { self.readers_elsewhere(ring, readers) };
-        for owner in owners {
-            if self.is_away(owner) {
-                gathering.answers.no(owner);
-                gathering.reasons.push((owner, "is down".into()));
-            } else {
-                gathering.asked.push(owner);
-            }
-        }
+        // One that seems to be down may be only slow: it is asked, and given time.
+        gathering.asked.extend(owners);
         let digest = gathering.mine;
         let mut asked: SmallVec<[NodeName; 6]> = gathering.asked.iter().copied().collect();
         // What was written while an owner was away may be with whoever stood in for it.
         let mut used: SmallVec<[(NodeName, NodeName); 3]> = SmallVec::new();
         if self.may_hint(&route, &terms) {
-            for (absent, _) in &gathering.reasons {
+            for absent in gathering.asked.iter().filter(|owner| self.is_away(**owner)) {
                 used.extend(self.stand_in(ring, partition, &used).map(|name| (name, *absent)));
             }
             gathering.standing_in = used.iter().map(|(name, _)| *name).collect();
@@ -301,8 +295,13 @@ impl Node {
 
     /// Somebody was silent: it is asked, or told, again.
     pub(super) fn gather_again(&mut self, token: Token) {
-        if let Some(Op { stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) {
-            gathering.standing_in.clear();
+        let Some(Op { stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) else { return };
+        gathering.standing_in.clear();
+        let silent = gathering.asked.clone();
+        for owner in silent {
+            if self.is_away(owner) {
+                self.not_held(token, owner, "is down".into());
+            }
         }
         self.gather_on(token);
         let (epoch, now_us, me) = (self.epoch(), self.now.mono_us, self.id.name);

@@ -10,7 +10,7 @@
 use ringkv_common::message::{Level, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::placement::NodeIndex;
-use ringkv_common::quorum::{Quorum, Verdict};
+use ringkv_common::quorum::Quorum;
 use ringkv_common::ring::{Ring, Route};
 use smallvec::SmallVec;
 
@@ -98,7 +98,8 @@ impl Node {
         sloppy && route.writers.len() > 1 && !matches!(route.also, Some((_, true)))
     }
 
-    /// Whom a write is told: the other owners, and where one is away and hints are allowed, who stands in for it.
+    /// Whom a write is told: the other owners, and where one seems to be away and hints are allowed, who stands in for it.
+    /// It may be only slow: so it is told too.
     pub(super) fn recipients(
         &self,
         ring: &Ring,
@@ -108,9 +109,8 @@ impl Node {
     ) -> SmallVec<[Recipient; 3]> {
         let mut told: SmallVec<[Recipient; 3]> = SmallVec::new();
         for owner in others(ring, route, self.id.name) {
-            if !self.is_away(owner) {
-                told.push((owner, owner));
-            } else if hints && ring.names(route.writers).any(|name| name == owner) {
+            told.push((owner, owner));
+            if hints && self.is_away(owner) && ring.names(route.writers).any(|name| name == owner) {
                 told.extend(self.stand_in(ring, partition, &told).map(|name| (name, owner)));
             }
         }
@@ -127,12 +127,12 @@ impl Node {
         order.iter().map(|p| ring.node(p.node).name).find(free)
     }
 
-    /// Whether a quorum can be had of this node and these.
-    pub(super) fn can_reach(&self, mut quorum: Quorum, told: &[Recipient]) -> bool {
+    /// What is left of a quorum where this node and those of these say yes that are not away.
+    pub(super) fn left_of(&self, mut quorum: Quorum, told: &[Recipient]) -> Quorum {
         quorum.yes(self.id.name);
-        for (_, owner) in told {
+        for (_, owner) in told.iter().filter(|(to, _)| !self.is_away(*to)) {
             quorum.yes(*owner);
         }
-        quorum.verdict() == Verdict::Enough
+        quorum
     }
 }

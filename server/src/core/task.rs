@@ -151,7 +151,11 @@ pub struct Writing {
     pub nodes: Row,
     /// Who stands in for whom.
     pub stand_ins: SmallVec<[Recipient; 1]>,
-    /// Whether one of those counted.
+    /// Those of them that have it.
+    pub kept: Row,
+    /// Owners that were silent for a while, or could not be told.
+    pub missed: Row,
+    /// Whether a hint counted.
     pub hinted: bool,
     /// The version that it wrote; `None` where it had been done before.
     pub dot: Option<Dot>,

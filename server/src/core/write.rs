@@ -139,13 +139,9 @@ impl Node {
         let terms = self.tasks.op(token)?.terms;
         let quorum = self.write_quorum(&ring, &route, terms.write);
         let told = self.recipients(&ring, &route, partition, self.may_hint(&route, &terms));
-        if self.can_reach(quorum.clone(), &told) {
+        let left = self.left_of(quorum, &told);
+        if left.verdict() == Verdict::Enough {
             return None;
-        }
-        let mut left = quorum;
-        left.yes(self.id.name);
-        for (_, owner) in &told {
-            left.yes(*owner);
         }
         let (needed, got) = left.shortfall();
         let down: Vec<String> =
@@ -167,6 +163,8 @@ impl Node {
             context,
             nodes: SmallVec::new(),
             stand_ins: SmallVec::new(),
+            kept: Row::new(),
+            missed: Row::new(),
             hinted: false,
             dot,
         };
@@ -196,6 +194,8 @@ impl Node {
         attempts.round += 1;
         writing.quorum = quorum;
         writing.nodes.clear();
+        writing.kept.clear();
+        writing.missed.clear();
         // Once it owns the key no more, what it holds of it may be gone when it owns it again.
         writing.elsewhere |= !owns;
         if writing.durable_here && !writing.elsewhere {
@@ -274,9 +274,19 @@ impl Node {
         }
         if let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) {
             writing.stand_ins = stand_ins;
+            writing.missed = silent;
         }
         self.tell_state(token, &key, request, &to);
         self.tasks.alarm(token, at);
+        self.count_hints(token);
+    }
+
+    /// An owner cannot be told: nothing speaks for waiting longer before a hint counts in its place.
+    pub(super) fn not_told(&mut self, token: Token, owner: NodeName) {
+        if let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) {
+            writing.missed.push(owner);
+            self.count_hints(token);
+        }
     }
 
     /// Finds somebody for each owner of a partition that is silent and has nobody yet.
@@ -348,21 +358,34 @@ impl Node {
         }
     }
 
-    /// Counts a yes: this node's own, an owner's, or that of who stands in for one.
+    /// Counts a yes: this node's own, or an owner's. That of who stands in for one is kept.
     fn counted(&mut self, token: Token, by: NodeName) {
         let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
-        let owner = writing.stand_ins.iter().find(|(name, _)| *name == by).map(|(_, owner)| *owner);
-        if let Some(owner) = owner
-            && !self.is_away(owner)
-        {
-            // An owner that merely is slow has to say so itself: a read may ask it, and not who stands in for it.
-            return;
+        if writing.stand_ins.iter().any(|(name, _)| *name == by) {
+            writing.kept.push(by);
+            return self.count_hints(token);
         }
-        let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
-        writing.hinted |= owner.is_some();
-        writing.quorum.yes(owner.unwrap_or(by));
+        writing.quorum.yes(by);
         if !writing.nodes.contains(&by) {
             writing.nodes.push(by);
+        }
+        self.settle(token);
+    }
+
+    /// Counts the hints kept for owners that are away and were given time to answer: one that merely is slow has to say
+    /// so itself, for a read may ask it, and not who stands in for it.
+    fn count_hints(&mut self, token: Token) {
+        let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
+        let counts = |(by, owner): &&Recipient| writing.kept.contains(by) && writing.missed.contains(owner);
+        let mut hints: SmallVec<[Recipient; 3]> = writing.stand_ins.iter().filter(counts).copied().collect();
+        hints.retain(|(_, owner)| self.is_away(*owner));
+        let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
+        for (by, owner) in hints {
+            writing.hinted = true;
+            writing.quorum.yes(owner);
+            if !writing.nodes.contains(&by) {
+                writing.nodes.push(by);
+            }
         }
         self.settle(token);
     }
