@@ -85,6 +85,17 @@ impl Stretch {
     }
 }
 
+/// What came of a state that an owner was told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Taken {
+    /// It is held, or superseded by what had seen it.
+    All,
+    /// It is held; and beside it what was written without a context and its writer had not seen: all that is held now.
+    Beside(Box<Siblings>),
+    /// A version of it was written by a request that had been done before, and that is superseded: what is held now.
+    Late(Box<Siblings>),
+}
+
 /// What nodes tell each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Message {
@@ -146,9 +157,8 @@ pub enum Message {
         id: Id,
         /// Its count.
         round: u32,
-        /// What is held instead, where that hides a version which was told: one with a higher stamp, that its writer had
-        /// not seen.
-        hidden_by: Option<Box<Siblings>>,
+        /// Whether there is more to say.
+        taken: Taken,
     },
     /// What do you hold of this key? For a read that needs several owners.
     Query {

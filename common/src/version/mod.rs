@@ -117,6 +117,14 @@ impl Siblings {
         self.insert(version);
     }
 
+    /// Has the version without a context that is shown supersede those that it hides.
+    pub fn settle_plain(&mut self) {
+        let shown = self.versions.iter().filter(|v| !v.contextual).max_by_key(|v| (v.stamp, v.dot));
+        if let Some(shown) = shown.map(|v| v.dot) {
+            self.versions.retain(|held| held.contextual || held.dot == shown);
+        }
+    }
+
     fn insert(&mut self, version: Version) {
         self.clock.see(version.dot);
         let at = self.versions.partition_point(|held| held.dot < version.dot);
@@ -174,6 +182,13 @@ impl Siblings {
     /// The version that a request wrote, where it is still held.
     pub fn of_request(&self, request: u64) -> Option<&Version> {
         self.versions.iter().find(|v| request != 0 && v.request == request)
+    }
+
+    /// Whether a version of a request is held, and none of it shown.
+    pub fn hides_request(&self, request: u64) -> bool {
+        self.versions.len() > 1
+            && self.of_request(request).is_some()
+            && !self.visible().iter().any(|v| v.request == request)
     }
 
     /// A hash of the whole state: replicas whose digests are equal hold the same. See [`digest`].

@@ -166,7 +166,7 @@ impl Node {
         op.attempts.maybe_done |= matches!(op.stage, OpStage::Forwarded { .. });
         op.stage = OpStage::Waiting;
         if let Some(learned) = op.learned.take()
-            && let (Learned::HiddenBy(..), KeyOp::Write(write)) = (*learned, &mut op.op)
+            && let (Learned::Beside(..), KeyOp::Write(write)) = (*learned, &mut op.op)
         {
             // Under its id owners have it already, hidden: another one has to do it as a new one.
             write.request = None;

@@ -15,7 +15,7 @@
 use std::fmt::Write;
 
 use ringkv_common::key::Key;
-use ringkv_common::message::peer::Message;
+use ringkv_common::message::peer::{Message, Taken};
 use ringkv_common::message::{Code, Failure, KeyOp, Outcome};
 use ringkv_common::name::NodeName;
 use ringkv_common::quorum::{Quorum, Verdict};
@@ -209,7 +209,9 @@ impl Node {
     /// Tells whoever is known to lack what was chosen; answers when enough hold it.
     fn gather_repair(&mut self, token: Token) {
         let (epoch, me) = (self.epoch(), self.id.name);
-        let Some(Op { op, stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) else { return };
+        let Some(Op { op, stage: OpStage::Gathering(gathering), attempts, .. }) = self.tasks.op(token) else {
+            return;
+        };
         let Some(chosen) = gathering.chosen else { return };
         let mut lacking = Row::new();
         for (owner, digest) in &gathering.held {
@@ -222,7 +224,7 @@ impl Node {
             }
         }
         gathering.told.extend(lacking.iter().copied());
-        let (key, state) = (op.key().clone(), gathering.state.clone());
+        let (key, state, round) = (op.key().clone(), gathering.state.clone(), attempts.round);
         for owner in lacking {
             let (key, siblings) = (key.clone(), state.clone());
             if owner == me {
@@ -231,24 +233,29 @@ impl Node {
                     key,
                     siblings,
                     bytes,
-                    from: Sender::Own(token),
+                    from: Sender::Own { token, round },
                     request: 0,
-                    hidden_by: None,
+                    taken: Taken::All,
                 });
             } else {
-                self.send(
-                    owner,
-                    Message::Replicate { id: token, epoch, key, siblings, request: 0, round: 0 },
-                );
+                self.send(owner, Message::Replicate { id: token, epoch, key, siblings, request: 0, round });
             }
         }
         self.gather_end(token);
     }
 
-    /// An owner has taken what it was told.
-    pub(super) fn gather_told(&mut self, token: Token, by: NodeName) {
+    /// An owner has taken what it was told. Where that shows a write that was done before and is superseded, something
+    /// else is to be shown.
+    pub(super) fn gather_told(&mut self, token: Token, by: NodeName, taken: Taken) {
         let Some(Op { stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) else { return };
         gathering.told.retain(|name| *name != by);
+        if let Taken::Late(theirs) = taken
+            && gathering.state.join(&theirs)
+        {
+            gathering.held.retain(|(name, _)| *name != by);
+            gathering.held.push((by, theirs.digest()));
+            return self.choose_anew(token);
+        }
         if let Some(chosen) = gathering.chosen
             && let Some(held) = gathering.held.iter_mut().find(|(name, _)| *name == by)
         {
@@ -258,8 +265,23 @@ impl Node {
         self.gather_end(token);
     }
 
+    fn choose_anew(&mut self, token: Token) {
+        let Some(ring) = self.ring.clone() else { return };
+        let Some(Op { op, terms, .. }) = self.tasks.op(token) else { return };
+        let (route, level) = (ring.route(op.key().partition(ring.partitions)), terms.read);
+        let shown = self.shown_quorum(&ring, &route, level);
+        let Some(Op { stage: OpStage::Gathering(gathering), attempts, .. }) = self.tasks.op(token) else {
+            return;
+        };
+        attempts.round += 1;
+        gathering.shown = shown;
+        gathering.chosen = Some(gathering.state.digest());
+        gathering.told.clear();
+        self.gather_repair(token);
+    }
+
     fn gather_end(&mut self, token: Token) {
-        let Some(Op { op: KeyOp::Read(key), terms, stage: OpStage::Gathering(gathering), .. }) =
+        let Some(Op { op: KeyOp::Read(key), terms, stage: OpStage::Gathering(gathering), attempts, .. }) =
             self.tasks.op(token)
         else {
             return;
@@ -270,7 +292,7 @@ impl Node {
         let (key, context) = (key.clone(), terms.want.context);
         let state = std::mem::take(&mut gathering.state);
         let nodes: Row = gathering.held.iter().map(|(name, _)| *name).collect();
-        let (mut waiting, asked) = (gathering.told.clone(), gathering.asked.clone());
+        let (mut waiting, asked, round) = (gathering.told.clone(), gathering.asked.clone(), attempts.round);
         waiting.retain(|name| *name != self.id.name);
         let outcome = match found(&state, context) {
             Some(found) => Outcome::Found(found),
@@ -280,7 +302,7 @@ impl Node {
             key,
             state,
             request: 0,
-            round: 0,
+            round,
             waiting,
             asked,
             stand_ins: SmallVec::new(),
@@ -312,13 +334,13 @@ impl Node {
         };
         let at = (now_us + attempts.patience_us()).min(*deadline_us);
         let (key, digest, state) = (op.key().clone(), gathering.mine, gathering.state.clone());
-        let (asked, told) = (gathering.asked.clone(), gathering.told.clone());
+        let (asked, told, round) = (gathering.asked.clone(), gathering.told.clone(), attempts.round);
         for name in asked {
             self.send(name, Message::Query { id: token, epoch, key: key.clone(), digest });
         }
         for name in told.into_iter().filter(|name| *name != me) {
             let (key, siblings) = (key.clone(), state.clone());
-            self.send(name, Message::Replicate { id: token, epoch, key, siblings, request: 0, round: 0 });
+            self.send(name, Message::Replicate { id: token, epoch, key, siblings, request: 0, round });
         }
         self.tasks.alarm(token, at);
     }

@@ -1,7 +1,7 @@
 //! What other nodes ask of this one, and their answers to what it asked.
 
 use ringkv_common::key::Key;
-use ringkv_common::message::peer::{Frame, Id, Message, Purpose, Record, Stretch};
+use ringkv_common::message::peer::{Frame, Id, Message, Purpose, Record, Stretch, Taken};
 use ringkv_common::message::{Code, Failure, KeyOp, Outcome, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::ClusterId;
@@ -32,7 +32,12 @@ pub enum Sender {
         round: u32,
     },
     /// A read of this node, which found that this node lacks something.
-    Own(Token),
+    Own {
+        /// Its task.
+        token: Token,
+        /// Its count.
+        round: u32,
+    },
 }
 
 impl Node {
@@ -70,7 +75,7 @@ impl Node {
             Message::Forwarded { id, outcome, nodes, hinted } => {
                 self.on_forwarded(from, id, outcome, nodes.into(), hinted);
             }
-            Message::Replicated { id, round, hidden_by } => self.acknowledged(id, from, round, hidden_by),
+            Message::Replicated { id, round, taken } => self.acknowledged(id, from, round, taken),
             Message::Held { id, siblings, counts } => self.on_held(id, from, siblings, counts),
             Message::Fetched { id, records, next, requests, whole } => {
                 self.on_fetched(id, records, next, requests, whole);
@@ -138,7 +143,7 @@ impl Node {
             return self.send(from, Message::Failed { id, failure });
         }
         self.open.insert((from, id));
-        self.join(Join { key, siblings, bytes, from: sender, request, hidden_by: None });
+        self.join(Join { key, siblings, bytes, from: sender, request, taken: Taken::All });
     }
 
     /// Whether a peer's request is under way: told again, it is answered once it has ended.
@@ -165,12 +170,17 @@ impl Node {
         let (key, mut news, request) = (join.key.clone(), std::mem::take(&mut join.siblings), join.request);
         let busy = self.keys.get(&key).expect("the caller has seen to it");
         let state = busy.state.as_mut().expect("the caller has seen to it");
-        let changed = settle_late(&key, state, &mut news, &self.requests, None) | state.join(&news);
-        let hidden = hides(state, &news).then(|| Box::new(state.clone()));
+        let late = settle_late(&key, state, &mut news, &self.requests, None);
+        let changed = state.join(&news) | late;
+        let taken = match (late, unseen(state, &news)) {
+            (true, _) => Taken::Late(Box::new(state.clone())),
+            (_, true) => Taken::Beside(Box::new(state.clone())),
+            _ => Taken::All,
+        };
         self.requests.begun(self.now, &key, request);
         self.requests.saw(self.now, &key, &news);
         if let Some(Task::Join(join)) = self.tasks.get(token) {
-            join.hidden_by = hidden;
+            join.taken = taken;
         }
         if !changed && busy.writes.is_empty() {
             return self.joined(token);
@@ -187,9 +197,9 @@ impl Node {
         self.requests.durable(&join.key, join.request);
         match join.from {
             Sender::Peer { from, id, round } => {
-                self.send(from, Message::Replicated { id, round, hidden_by: join.hidden_by });
+                self.send(from, Message::Replicated { id, round, taken: join.taken });
             }
-            Sender::Own(token) => self.gather_told(token, self.id.name),
+            Sender::Own { token, round } => self.acknowledged(token, self.id.name, round, join.taken),
         }
     }
 
@@ -398,19 +408,18 @@ impl Node {
     }
 }
 
-/// Whether a version that was told without a context is hidden by one with a higher stamp that its writer had not seen.
-/// One of the same request hides nothing: it is the same write.
-fn hides(state: &Siblings, told: &Siblings) -> bool {
+/// Whether beside a version that was told without a context another such one is held that its writer had not seen. One of
+/// the same request is no other: it is the same write.
+fn unseen(state: &Siblings, told: &Siblings) -> bool {
     if state.versions.len() < 2 {
         return false;
     }
-    let plain = || state.versions.iter().filter(|version| !version.contextual);
-    let Some(shown) = plain().max_by_key(|version| (version.stamp, version.dot)) else { return false };
-    let twin = |version: &Version| version.request != 0 && version.request == shown.request;
-    if told.clock.covers(shown.dot) {
-        return false;
-    }
-    plain().filter(|held| !twin(held)).any(|held| told.versions.iter().any(|version| version.dot == held.dot))
+    let news = told.versions.iter().filter(|version| !version.contextual);
+    let Some(news) = news.max_by_key(|version| (version.stamp, version.dot)) else { return false };
+    let mut held = state.versions.iter().filter(|version| !version.contextual);
+    let twin = |version: &Version| version.request != 0 && version.request == news.request;
+    held.clone().any(|version| version.dot == news.dot)
+        && held.any(|version| !told.clock.covers(version.dot) && !twin(version))
 }
 
 /// Takes out of news what is no news though its dots are. Whether there was such. That the state has seen them follows from

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use ringkv_common::key::Key;
-use ringkv_common::message::peer::{Id, Purpose};
+use ringkv_common::message::peer::{Id, Purpose, Taken};
 use ringkv_common::message::{KeyOp, Outcome, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::quorum::Quorum;
@@ -171,8 +171,8 @@ pub struct Join {
     /// Who is told when it is durable.
     pub from: Sender,
     pub request: u64,
-    /// What hides it here.
-    pub hidden_by: Option<Box<Siblings>>,
+    /// What came of it.
+    pub taken: Taken,
 }
 
 /// A request for records that a peer made.

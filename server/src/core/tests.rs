@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use ringkv_common::key::Key;
 use ringkv_common::message::Limits;
-use ringkv_common::message::peer::{Frame, Message};
+use ringkv_common::message::peer::{Frame, Message, Taken};
 use ringkv_common::name::NodeName;
 use ringkv_common::placement;
 use ringkv_common::ring::plan::{self, Founding};

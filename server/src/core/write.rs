@@ -1,22 +1,22 @@
 //! PUT, INSERT, UPDATE and DELETE at the owner that coordinates: a new version, made durable here and elsewhere.
 //!
 //! A write without a context supersedes what its coordinator holds, and has to be above all that was acknowledged before
-//! it, seen here or not. So an owner that holds a version with a higher stamp, which the coordinator had not seen, says
-//! so, and the version is written once more above that. An acknowledged write and an earlier acknowledged one have an
-//! owner in common; so clocks that disagree cost a round, and never a write.
+//! it, seen here or not. So an owner that holds, beside what it is told, such a version that the coordinator had not
+//! seen, says so. Where that has the higher stamp the write is done once more above it; else it is told once more, and
+//! supersedes that too. An acknowledged write and an earlier acknowledged one have an owner in common; so clocks that
+//! disagree cost a round, and never a write. And a version of a request that is hidden where a quorum was asked was never
+//! acknowledged: repeated, that write is done above what hides it.
 
 use ringkv_common::key::Key;
-use ringkv_common::message::peer::Message;
+use ringkv_common::message::peer::{Message, Taken};
 use ringkv_common::message::{Code, Condition, Failure, KeyOp, Outcome, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::quorum::{Quorum, Verdict};
 use ringkv_common::ring::Ring;
-use ringkv_common::time::Stamp;
 use ringkv_common::version::{Content, Dot, Siblings, Version};
 use smallvec::SmallVec;
 
 use super::Node;
-use super::author::Author;
 use super::effect::{Effect, Token};
 use super::quorums::{Recipient, Row};
 use super::replica::settle_late;
@@ -29,103 +29,141 @@ const UNSETTLED_MAX: usize = 4096;
 /// What a write has learned of other owners, and goes by at its next turn.
 #[derive(Debug)]
 pub enum Learned {
-    /// They hold this: whether the key is there is decided by it too.
+    /// They hold this: what is done is decided by it too.
     Held(Siblings),
-    /// It is to be done once more: above what hides the version of this dot.
-    HiddenBy(Dot, Siblings),
+    /// Beside the version of this dot they hold what it had not seen.
+    Beside(Dot, Siblings),
 }
 
 impl Node {
     pub(super) fn proceed_write(&mut self, token: Token, key: &Key) {
+        let alone = self.reads_alone(key);
+        let Some(Op { op: KeyOp::Write(write), learned, .. }) = self.tasks.op(token) else { return };
+        let (condition, request) = (write.condition, write.request.unwrap_or(0));
+        let theirs = match learned.take().map(|learned| *learned) {
+            Some(Learned::Beside(dot, theirs)) => return self.write_over(token, key, dot, theirs),
+            Some(Learned::Held(theirs)) => Some(theirs),
+            None => None,
+        };
         if let Some(failure) = self.out_of_reach(token, key) {
             return self.fail(token, failure);
         }
-        let alone = self.reads_alone(key);
-        let Some(Op { op: KeyOp::Write(write), learned, .. }) = self.tasks.op(token) else { return };
-        if !alone && write.condition != Condition::Always && learned.is_none() {
+        let state = self.state_of(key);
+        if !alone && theirs.is_none() && (condition != Condition::Always || state.hides_request(request)) {
             // What this node missed must not decide.
             let Some(ring) = self.ring.clone() else { return };
             return self.gather(token, key, &ring);
         }
+        self.write(token, key, theirs)
+    }
+
+    /// The state of a key that an operation has its turn with.
+    fn state_of(&mut self, key: &Key) -> &mut Siblings {
         let busy = self.keys.get(key).expect("the caller has seen to it");
-        let state = busy.state.as_mut().expect("the caller has seen to it");
-        let request = write.request.unwrap_or(0);
-        let (mut dot, mut exists) = (None, !state.values().is_empty());
-        match learned.take().map(|learned| *learned) {
-            Some(Learned::HiddenBy(hidden, mut by)) => {
-                settle_late(key, state, &mut by, &self.requests, None);
-                self.requests.saw(self.now, key, &by);
-                state.join(&by);
-                dot = Some(above(state, hidden, &mut self.author, |seen| self.clock.stamp(self.now, seen)));
-                let siblings = state.clone();
-                // Who waits to show it waits on where the write was not settled yet.
-                if !busy.writes.iter().any(|(write, _)| *write == token) {
-                    busy.writes.push((token, SmallVec::new()));
-                }
-                return self.replicate(token, key, siblings, request, dot);
-            }
-            Some(Learned::Held(mut theirs)) => {
-                let mut seen = state.clone();
-                settle_late(key, &seen, &mut theirs, &self.requests, None);
-                seen.join(&theirs);
-                exists = !seen.values().is_empty();
-                let (absent, present) = (Condition::Absent, Condition::Present);
-                let writes = write.condition == absent && !exists || write.condition == present && exists;
-                if writes || seen.of_request(request).is_some() {
-                    self.requests.saw(self.now, key, &theirs);
-                    *state = seen;
-                }
-            }
-            None => {}
+        busy.state.as_mut().expect("the caller has seen to it")
+    }
+
+    /// Does a write, unless it was done before or is not to be done; by what others hold too, where they were asked.
+    fn write(&mut self, token: Token, key: &Key, mut theirs: Option<Siblings>) {
+        let mut state = std::mem::take(self.state_of(key));
+        let before = theirs.as_ref().map(|_| state.clone());
+        if let Some(theirs) = &mut theirs {
+            settle_late(key, &state, theirs, &self.requests, None);
+            state.join(theirs);
         }
-        match write.condition {
-            // Done before: only what is held is made durable and told again. Where it is hidden elsewhere nobody was told
-            // that it is done, or it would not be: then it is written above.
-            _ if state.of_request(request).is_some() || self.requests.knows(key, request) => {
-                dot = state.of_request(request).map(|version| version.dot);
+        let done = self.write_into(token, key, &mut state);
+        *self.state_of(key) = if done.is_ok() { state } else { before.unwrap_or(state) };
+        match done {
+            Ok(dot) => {
+                // Of what is not kept nothing is to be known: told later it would pass for a late twin.
+                theirs.iter().for_each(|theirs| self.requests.saw(self.now, key, theirs));
+                self.replicate(token, key, dot);
             }
+            // That is what a read would show, and it is shown when one would show it.
+            Err(failure) if matches!(failure.code, Code::KeyExists | Code::KeyNotFound) => {
+                self.show(token, key, Outcome::Failed(failure));
+            }
+            Err(failure) => self.fail(token, failure),
+        }
+    }
+
+    /// The version that a write goes by: new, or what it wrote before where that still is held. Or why there is none.
+    fn write_into(&mut self, token: Token, key: &Key, state: &mut Siblings) -> Result<Option<Dot>, Failure> {
+        let Some(Op { op: KeyOp::Write(write), .. }) = self.tasks.op(token) else { return Ok(None) };
+        let (condition, request) = (write.condition, write.request.unwrap_or(0));
+        let done = state.of_request(request).map(|version| version.dot);
+        if done.is_some() || self.requests.knows(key, request) {
+            return Ok(done.map(|dot| self.above(state, dot)));
+        }
+        let exists = !state.values().is_empty();
+        match condition {
             Condition::Absent if exists => {
-                let failure = Failure::new(Code::KeyExists, "the key has a value: UPDATE or PUT it");
-                return self.show(token, key, Outcome::Failed(failure));
+                Err(Failure::new(Code::KeyExists, "the key has a value: UPDATE or PUT it"))
             }
-            Condition::Present if !exists => {
-                let failure = self.not_found(key);
-                return self.show(token, key, Outcome::Failed(failure));
-            }
-            _ if self.unsettled >= UNSETTLED_MAX => {
-                let text = format!(
-                    "{UNSETTLED_MAX} writes wait at {} for owners that do not answer, try again later",
-                    self.id.name
-                );
-                return self.fail(token, Failure::new(Code::Overloaded, text));
-            }
-            _ => {
-                let context = write.context.as_deref();
-                if let Some(context) = context {
-                    let (bytes, bytes_max) =
-                        (write.content.bytes().len(), self.id.limits.siblings_bytes_max());
-                    if let Err(error) = state.room(context, bytes, bytes_max) {
-                        return self.fail(token, Failure::new(Code::TooLarge, error.to_string()));
-                    }
-                }
-                self.author.outgrow(&state.clock);
-                if let Some(context) = context {
-                    self.author.outgrow(&context.clock);
-                }
-                let version = Version {
-                    dot: *dot.insert(self.author.dot()),
-                    stamp: self.clock.stamp(self.now, state.stamp_max()),
-                    request,
-                    contextual: context.is_some(),
-                    // The value goes into the state: the task needs it no more.
-                    content: std::mem::replace(&mut write.content, Content::Tombstone),
-                };
-                state.write(context, version);
-            }
+            Condition::Present if !exists => Err(self.not_found(key)),
+            _ => self.write_new(token, state).map(Some),
         }
-        let siblings = state.clone();
-        busy.writes.push((token, SmallVec::new()));
-        self.replicate(token, key, siblings, request, dot);
+    }
+
+    /// Adds a write's version to a state. Its dot, or why it is not taken.
+    fn write_new(&mut self, token: Token, state: &mut Siblings) -> Result<Dot, Failure> {
+        if self.unsettled >= UNSETTLED_MAX {
+            let text = format!(
+                "{UNSETTLED_MAX} writes wait at {} for owners that do not answer, try again later",
+                self.id.name
+            );
+            return Err(Failure::new(Code::Overloaded, text));
+        }
+        let bytes_max = self.id.limits.siblings_bytes_max();
+        let Some(Op { op: KeyOp::Write(write), .. }) = self.tasks.op(token) else {
+            unreachable!("the caller has seen to it")
+        };
+        let context = write.context.as_deref();
+        self.author.outgrow(&state.clock);
+        if let Some(context) = context {
+            let room = state.room(context, write.content.bytes().len(), bytes_max);
+            room.map_err(|error| Failure::new(Code::TooLarge, error.to_string()))?;
+            self.author.outgrow(&context.clock);
+        }
+        let version = Version {
+            dot: self.author.dot(),
+            stamp: self.clock.stamp(self.now, state.stamp_max()),
+            request: write.request.unwrap_or(0),
+            contextual: context.is_some(),
+            // The value goes into the state: the task needs it no more.
+            content: std::mem::replace(&mut write.content, Content::Tombstone),
+        };
+        let dot = version.dot;
+        state.write(context, version);
+        Ok(dot)
+    }
+
+    /// A write under way has heard of versions that it had not seen: it supersedes them too.
+    fn write_over(&mut self, token: Token, key: &Key, dot: Dot, mut theirs: Siblings) {
+        let mut state = std::mem::take(self.state_of(key));
+        settle_late(key, &state, &mut theirs, &self.requests, None);
+        self.requests.saw(self.now, key, &theirs);
+        state.join(&theirs);
+        let dot = self.above(&mut state, dot);
+        *self.state_of(key) = state;
+        self.replicate(token, key, Some(dot));
+    }
+
+    /// Has a version without a context supersede all such ones. Where one of them hides it, and nothing took its place, it
+    /// is given a new name above that. Returns the dot that the write goes by from now on.
+    fn above(&mut self, state: &mut Siblings, dot: Dot) -> Dot {
+        let shown = state.visible().iter().any(|version| version.dot == dot);
+        let version = state.versions.iter().find(|version| version.dot == dot && !shown).cloned();
+        let Some(version) = version else {
+            state.settle_plain();
+            return dot;
+        };
+        self.author.outgrow(&state.clock);
+        let stamp = self.clock.stamp(self.now, state.stamp_max());
+        let version = Version { dot: self.author.dot(), stamp, ..version };
+        let dot = version.dot;
+        state.write_above(version);
+        dot
     }
 
     /// The failure of a write that cannot have its quorum by what is known: then nothing is done.
@@ -151,8 +189,16 @@ impl Node {
     }
 
     /// Makes a key's new state durable here and tells the other owners. `dot`: of the version that is new.
-    fn replicate(&mut self, token: Token, key: &Key, siblings: Siblings, request: u64, dot: Option<Dot>) {
+    fn replicate(&mut self, token: Token, key: &Key, dot: Option<Dot>) {
+        let busy = self.keys.get(key).expect("the caller has seen to it");
+        let siblings = busy.state.clone().expect("the caller has seen to it");
+        // Who waits to show it waits on where the write was not settled yet.
+        if !busy.writes.iter().any(|(write, _)| *write == token) {
+            busy.writes.push((token, SmallVec::new()));
+        }
         let Some(op) = self.tasks.op(token) else { return };
+        let KeyOp::Write(write) = &op.op else { return };
+        let request = write.request.unwrap_or(0);
         let context = op.terms.want.context.then(|| Box::new(siblings.context()));
         let (terms, deadline_us) = (op.terms, op.deadline_us);
         let writing = Writing {
@@ -334,25 +380,23 @@ impl Node {
     }
 
     /// A replica has made a write durable, or what a read told it.
-    pub(super) fn acknowledged(
-        &mut self,
-        token: Token,
-        by: NodeName,
-        round: u32,
-        hidden_by: Option<Box<Siblings>>,
-    ) {
+    pub(super) fn acknowledged(&mut self, token: Token, by: NodeName, round: u32, taken: Taken) {
         match self.tasks.get(token) {
             Some(Task::Op(Op { stage: OpStage::Writing(writing), attempts, .. })) => {
                 // What was told before the ring changed, or before the write was done once more, counts no more.
                 if attempts.round != round {
                     return;
                 }
-                match hidden_by.zip(writing.dot) {
-                    Some((hidden_by, dot)) => self.write_above(token, dot, *hidden_by),
-                    None => self.counted(token, by),
+                match (taken, writing.dot) {
+                    (Taken::Beside(theirs) | Taken::Late(theirs), Some(dot)) => {
+                        self.write_once_more(token, dot, *theirs);
+                    }
+                    _ => self.counted(token, by),
                 }
             }
-            Some(Task::Op(Op { stage: OpStage::Gathering(_), .. })) => self.gather_told(token, by),
+            Some(Task::Op(Op { stage: OpStage::Gathering(_), attempts, .. })) if attempts.round == round => {
+                self.gather_told(token, by, taken);
+            }
             Some(Task::Spread(_)) => self.spread_to(token, by, round),
             _ => {}
         }
@@ -390,8 +434,8 @@ impl Node {
         self.settle(token);
     }
 
-    /// Does a write once more that is hidden where it was told: in the key's line, like any operation.
-    fn write_above(&mut self, token: Token, dot: Dot, hidden_by: Siblings) {
+    /// Does a write once more that had not seen all: in the key's line, like any operation.
+    fn write_once_more(&mut self, token: Token, dot: Dot, theirs: Siblings) {
         let Some(op) = self.tasks.op(token) else { return };
         if let (KeyOp::Write(write), OpStage::Writing(writing)) = (&mut op.op, &op.stage)
             && let Some(told) = &writing.told
@@ -400,7 +444,7 @@ impl Node {
             // It may be another owner that does it.
             write.content = version.content.clone();
         }
-        op.learned = Some(Box::new(Learned::HiddenBy(dot, hidden_by)));
+        op.learned = Some(Box::new(Learned::Beside(dot, theirs)));
         op.attempts.maybe_done = true;
         op.stage = OpStage::Waiting;
         let key = op.op.key().clone();
@@ -460,18 +504,4 @@ impl Node {
             self.tell_end(op, Outcome::Stored { context });
         }
     }
-}
-
-/// Gives a version that is hidden, and whose place nothing took, a new name above all that is seen. Returns the dot that the
-/// write goes by from now on.
-fn above(state: &mut Siblings, hidden: Dot, author: &mut Author, stamp: impl FnOnce(Stamp) -> Stamp) -> Dot {
-    author.outgrow(&state.clock);
-    let shown = state.visible().iter().any(|version| version.dot == hidden);
-    let Some(version) = state.versions.iter().find(|version| version.dot == hidden && !shown).cloned() else {
-        return hidden;
-    };
-    let version = Version { dot: author.dot(), stamp: stamp(state.stamp_max()), ..version };
-    let dot = version.dot;
-    state.write_above(version);
-    dot
 }

@@ -78,8 +78,14 @@ fn message() -> impl Strategy<Value = Message> {
         (id(), epoch(), key(), siblings(), any::<u64>()).prop_map(|(id, epoch, key, siblings, request)| {
             Message::Replicate { id, epoch, key, siblings, request, round: 0 }
         }),
-        (id(), prop::option::of(siblings())).prop_map(|(id, hidden_by)| {
-            Message::Replicated { id, round: 1, hidden_by: hidden_by.map(Box::new) }
+        (id(), siblings(), 0..3).prop_map(|(id, siblings, which)| {
+            let siblings = Box::new(siblings);
+            let taken = match which {
+                0 => Taken::All,
+                1 => Taken::Beside(siblings),
+                _ => Taken::Late(siblings),
+            };
+            Message::Replicated { id, round: 1, taken }
         }),
         (id(), epoch(), key(), any::<u64>())
             .prop_map(|(id, epoch, key, digest)| { Message::Query { id, epoch, key, digest } }),
@@ -122,9 +128,7 @@ fn with_known(message: Message, known: u64) -> Message {
         Message::Forwarded { id: KNOWN, outcome, nodes, hinted } => {
             Message::Forwarded { id: known, outcome, nodes, hinted }
         }
-        Message::Replicated { id: KNOWN, round, hidden_by } => {
-            Message::Replicated { id: known, round, hidden_by }
-        }
+        Message::Replicated { id: KNOWN, round, taken } => Message::Replicated { id: known, round, taken },
         Message::Held { id: KNOWN, siblings, counts } => Message::Held { id: known, siblings, counts },
         Message::Fetched { id: KNOWN, records, next, requests, whole } => {
             Message::Fetched { id: known, records, next, requests, whole }

@@ -16,7 +16,7 @@ fn replicates(bench: &mut Bench) -> Vec<(NodeName, (u64, u32))> {
 
 /// The answer to one of them.
 fn replicated((id, round): (u64, u32)) -> Message {
-    Message::Replicated { id, round, hidden_by: None }
+    Message::Replicated { id, round, taken: Taken::All }
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn a_request_of_another_epoch_is_refused_unapplied_and_whoever_is_behind_catches
     bench.hear(1, Message::RingWanted);
     assert!(matches!(bench.sent().as_slice(), [(_, Message::Ring(_))]));
     bench.hear(1, replicate(2));
-    assert_eq!(bench.sent(), [(name(1), Message::Replicated { id: 5, round: 0, hidden_by: None })]);
+    assert_eq!(bench.sent(), [(name(1), Message::Replicated { id: 5, round: 0, taken: Taken::All })]);
 }
 
 #[test]
@@ -485,7 +485,7 @@ fn what_a_pull_brings_does_not_undo_what_was_written_meanwhile() {
     assert_eq!(target.store.read(&a), state(6, "6"));
     assert_eq!(target.store.read(&b), state(5, "5"));
     let told = |(_, message): &(NodeName, Message)| {
-        matches!(message, Message::Replicated { id: 70 | 71, round: 0, hidden_by: None })
+        matches!(message, Message::Replicated { id: 70 | 71, round: 0, taken: Taken::All })
     };
     assert_eq!(target.sent().iter().filter(|sent| told(sent)).count(), 2);
 }

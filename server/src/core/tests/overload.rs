@@ -113,7 +113,7 @@ fn what_a_peer_tells_again_is_begun_once_and_answered_once() {
     let ends = bench.sent();
     assert_eq!(ends.len(), 2, "{ends:?}");
     assert!(matches!(ends[0], (_, Message::Forwarded { id: 7, .. })));
-    assert!(matches!(ends[1], (_, Message::Replicated { id: 8, round: 0, hidden_by: None })));
+    assert!(matches!(ends[1], (_, Message::Replicated { id: 8, round: 0, taken: Taken::All })));
     // The answer may be lost: then it is told again, and answered again.
     bench.hear(1, Message::Forward { id: 7, epoch: 1, left_ms: 2_000, op, terms });
     assert_eq!((bench.sent().len(), bench.status().tasks, bench.status().waiting_bytes), (1, 0, 0));

@@ -2,6 +2,7 @@
 
 use super::*;
 use ringkv_common::key::bucket_of;
+use ringkv_common::message::{Condition, KeyOp, Terms, Write};
 use ringkv_common::time::Stamp;
 use ringkv_common::version::{Actor, Content, Context, Dot, Siblings, Version};
 
@@ -277,6 +278,95 @@ fn an_overwrite_is_above_all_that_was_acknowledged_whatever_the_clocks_say() {
     }
     let reply = group.ask(owners[0], &get_at(r#","level":"ALL""#));
     assert_eq!((&reply["value"], &reply["values"]), (&json("2"), &Value::Null));
+}
+
+#[test]
+fn a_repeated_write_that_was_hidden_and_never_acknowledged_is_done_above() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    group.node(owners[0]).now.wall_ms += 4_000;
+    group.cut = vec![owners[2]];
+    assert_eq!(group.ask(owners[0], &put_at(1, r#","quorum":"strict""#))["status"], "OK");
+    // Its stamp is lower. It comes through, the answers to it do not, and its client asks another node.
+    let client = group.node(owners[2]).ask(&put_at(2, r#","quorum":"strict","request":"r""#));
+    for (to, message) in group.node(owners[2]).sent() {
+        if matches!(message, Message::Replicate { .. }) {
+            group.node(to.0).hear(owners[2], message);
+        }
+    }
+    group.settle();
+    assert_eq!(group.node(owners[2]).reply(client), None);
+    group.cut.clear();
+    assert_eq!(group.ask(owners[0], &put_at(2, r#","quorum":"strict","request":"r""#))["status"], "OK");
+    for owner in owners {
+        let reply = group.ask(owner, &get_at(""));
+        assert_eq!((&reply["value"], &reply["values"]), (&json("2"), &Value::Null));
+    }
+}
+
+#[test]
+fn a_repeated_write_that_was_acknowledged_and_overwritten_unseen_stays_overwritten() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    group.node(owners[0]).now.wall_ms += 4_000;
+    let write = put_at(1, r#","quorum":"strict","request":"r""#);
+    group.cut = vec![owners[0]];
+    assert_eq!(group.ask(owners[2], &write)["status"], "OK");
+    // The other one that has it was not heard by who overwrites it.
+    group.cut = vec![owners[2]];
+    assert_eq!(group.ask(owners[0], &put_at(2, r#","quorum":"strict""#))["status"], "OK");
+    group.cut.clear();
+    for owner in &owners {
+        assert_eq!(group.ask(*owner, &write)["status"], "OK");
+    }
+    for owner in owners {
+        assert_eq!(group.ask(owner, &get_at(""))["value"], 2);
+    }
+}
+
+#[test]
+fn a_forwarded_write_that_comes_late_and_was_done_elsewhere_is_not_shown() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    group.cut = vec![owners[2]];
+    assert_eq!(group.ask(owners[0], &put_at(1, r#","quorum":"strict","request":"r""#))["status"], "OK");
+    let held = group.node(owners[0]).store.read(&key());
+    let request = Some(held.versions[0].request);
+    assert_eq!(group.ask(owners[1], &put_at(2, r#","quorum":"strict""#))["status"], "OK");
+    group.cut.clear();
+    let content = Content::Json((*b"1").into());
+    let write = Write { key: key(), content, condition: Condition::Always, context: None, request };
+    let epoch = group.ring.epoch;
+    let forward =
+        Message::Forward { id: 7, epoch, left_ms: 2_000, op: KeyOp::Write(write), terms: Terms::default() };
+    // It hears nothing but that, and reads ask it before the others have answered to it.
+    group.node(owners[2]).hear(owners[1], forward);
+    drop(group.node(owners[2]).sent());
+    assert_eq!(group.stored(owners[2], &key()), ["1"]);
+    for owner in owners {
+        assert_eq!(group.ask(owner, &get_at(""))["value"], 2, "read at node-{owner}");
+    }
+}
+
+#[test]
+fn what_an_insert_saw_elsewhere_and_did_not_keep_is_news_when_it_is_told() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    assert_eq!(group.ask(owners[0], &put_at(1, ""))["status"], "OK");
+    group.settle();
+    group.cut = vec![owners[2]];
+    assert_eq!(group.ask(owners[0], &put_at(2, r#","quorum":"strict","request":"r""#))["status"], "OK");
+    let writer = &mut group.node(owners[0]).node;
+    writer.tasks.tokens().into_iter().for_each(|token| writer.end_spread(token));
+    group.cut.clear();
+    let insert = put_at(3, "").replace("PUT", "INSERT");
+    assert_eq!(code(&group.ask(owners[2], &insert)), "KEY_EXISTS");
+    assert_eq!(group.stored(owners[2], &key()), ["1"], "an INSERT that fails keeps nothing");
+    let siblings = group.node(owners[0]).store.read(&key());
+    let (request, epoch) = (siblings.versions[0].request, group.ring.epoch);
+    let told = Message::Replicate { id: 8, epoch, key: key(), siblings, request, round: 0 };
+    group.node(owners[2]).hear(owners[0], told);
+    assert_eq!(group.stored(owners[2], &key()), ["2"]);
 }
 
 #[test]

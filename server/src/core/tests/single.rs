@@ -202,7 +202,7 @@ fn a_write_that_is_given_up_before_it_is_durable_leaves_the_key_usable() {
         _ => None,
     });
     let (id, round) = told.unwrap();
-    bench.hear(1, Message::Replicated { id, round, hidden_by: None });
+    bench.hear(1, Message::Replicated { id, round, taken: Taken::All });
     assert_eq!(bench.reply(read).unwrap()["value"], 1, "an unknown write may have happened");
     assert_eq!((bench.node.keys.len(), bench.status().tasks), (0, 0));
 }
