@@ -176,6 +176,8 @@ pub struct Orchestrator {
     size: Option<u16>,
     candidates: BTreeMap<NodeName, Candidate>,
     reports: BTreeMap<NodeName, Report>,
+    /// Who has answered, or was silent too long, since the ring was read.
+    heard: BTreeSet<NodeName>,
     /// Rings that nodes gave us, where Consul's is gone or older.
     held: BTreeMap<NodeName, Arc<Ring>>,
     survey_due: u64,
@@ -214,6 +216,7 @@ impl Orchestrator {
             size: None,
             candidates: BTreeMap::new(),
             reports: BTreeMap::new(),
+            heard: BTreeSet::new(),
             held: BTreeMap::new(),
             survey_due: 0,
             lock_due: 0,
@@ -252,6 +255,7 @@ impl Orchestrator {
                     // What nodes said under another ring proves nothing under this one, least of all that they
                     // hold none.
                     self.reports.clear();
+                    self.heard.clear();
                     self.held.clear();
                     if self.locked {
                         // Whoever drives looks at once, and then at the pace of a change.
@@ -290,6 +294,7 @@ impl Orchestrator {
             }
             Event::Report(node, answer) => {
                 self.held.remove(&node);
+                self.heard.insert(node);
                 match answer {
                     Some((report, ring)) => {
                         self.reports.insert(node, report);
@@ -340,6 +345,8 @@ impl Orchestrator {
             Some(ring) if ring.change.is_some() => self.drive(now, &ring, actions),
             // Consul's ring is old: the newer one has to be restored first, and says who is a newcomer.
             Some(ring) if self.is_behind(&ring) => {}
+            // Whether it is shows only when those who live have been heard.
+            Some(_) if self.negotiation.is_none() && !self.heard_all() => {}
             Some(ring) => self.negotiate(now, &ring, actions),
         }
     }
@@ -352,9 +359,14 @@ impl Orchestrator {
         ring.change.is_some() || unanswered || self.is_behind(ring) || self.signals.iter().any(mine)
     }
 
-    /// Whether some node holds a newer ring of this cluster.
+    /// Whether some node goes by a newer ring, which is of this cluster as far as is known.
     fn is_behind(&self, ring: &Ring) -> bool {
-        self.held.values().any(|r| r.cluster_id == ring.cluster_id && r.epoch > ring.epoch)
+        let ours = |name| self.held.get(name).is_none_or(|held| held.cluster_id == ring.cluster_id);
+        self.reports.iter().any(|(name, report)| report.epoch > ring.epoch && ours(name))
+    }
+
+    fn heard_all(&self) -> bool {
+        self.candidates.iter().all(|(name, candidate)| !candidate.healthy || self.heard.contains(name))
     }
 
     /// An add of a node that neither runs nor may be launched here is left to another launcher.

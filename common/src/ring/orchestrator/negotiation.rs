@@ -21,6 +21,8 @@ pub(super) struct Negotiation {
     signal: SignalId,
     began_us: u64,
     attempts: u32,
+    /// Whether the newcomer was launched here.
+    launched: bool,
     pub(super) stage: Stage,
 }
 
@@ -82,8 +84,8 @@ impl Orchestrator {
         }
         if self.negotiation.as_ref().is_none_or(|n| n.signal != signal.id) {
             let stage = Stage::Pausing { until_us: 0 };
-            self.negotiation =
-                Some(Negotiation { signal: signal.id.clone(), began_us: now.mono_us, attempts: 0, stage });
+            let (signal, began_us) = (signal.id.clone(), now.mono_us);
+            self.negotiation = Some(Negotiation { signal, began_us, attempts: 0, launched: false, stage });
         }
         if let Some(newcomer) = wanted.kind.joins()
             && !self.candidates.get(&newcomer).is_some_and(|c| c.healthy)
@@ -143,6 +145,7 @@ impl Orchestrator {
             // A signal that says where the newcomer is speaks of a process that somebody else looks after.
             let launches = self.config.launches.as_ref().is_none_or(|l| l.contains(&newcomer));
             if launches && wanted.host.is_none() {
+                negotiation.launched = true;
                 actions.push(Action::Launch(newcomer));
             }
         }
@@ -260,9 +263,12 @@ impl Orchestrator {
         actions: &mut Vec<Action>,
     ) {
         let launched = signal.wanted().ok().and_then(|w| w.kind.joins());
-        // One that goes by a newer ring is no newcomer: it may be a member of that, and hold data.
+        // One that goes by a newer ring is no newcomer: it may be a member of that, and hold data. So may one that has
+        // not been heard, unless it was launched just now.
         let stranger = |n: &NodeName| {
-            ring.node_named(*n).is_none() && self.reports.get(n).is_none_or(|r| r.epoch <= ring.epoch)
+            let launched = || self.negotiation.as_ref().is_some_and(|n| n.launched);
+            let fresh = self.reports.get(n).map_or_else(launched, |r| r.epoch <= ring.epoch);
+            ring.node_named(*n).is_none() && fresh
         };
         if let Some(newcomer) = launched.filter(stranger) {
             actions.push(Action::Stop(newcomer));

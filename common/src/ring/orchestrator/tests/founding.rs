@@ -77,6 +77,25 @@ fn a_consul_that_was_set_back_gets_the_newer_ring_again_in_quiet_times() {
 }
 
 #[test]
+fn where_consul_was_set_back_with_its_signals_no_member_is_stopped_as_a_newcomer_that_was_refused() {
+    let (mut world, mut machine) = World::founded(3);
+    let old = world.ring.clone();
+    for (node, op) in [("node-3", "add"), ("node-2", "remove")] {
+        world.signal(node, op);
+        world.settle(&mut machine);
+    }
+    world.run(&mut machine, 3_000, None, |_| false);
+    world.nodes.remove(&name(2));
+    let newest = world.ring.clone();
+    // Under the old ring node-3 cannot be added: node-2 is gone.
+    (world.ring, world.ring_index) = (old, 7);
+    world.signal("node-3", "add");
+    world.run(&mut machine, 20_000, None, |w| w.ring == newest && w.signals.is_empty());
+    assert_eq!(world.ring, newest);
+    assert_eq!(world.stops, [], "what it holds would be lost");
+}
+
+#[test]
 fn a_newer_ring_that_only_a_straggler_holds_is_not_restored_while_others_are_silent() {
     let (mut world, mut machine) = World::founded(4);
     let old = world.ring.clone().expect("founded");
