@@ -41,7 +41,10 @@ pub enum Purpose {
     /// Owners take from each other what they lack.
     Repair,
     /// An owner takes what a former owner still holds.
-    Handover,
+    Handover {
+        /// What that said it holds, see [`Message::Surrender`]: it has not dropped that since.
+        held: u64,
+    },
     /// A listing reads.
     List,
 }
@@ -216,7 +219,7 @@ pub enum Message {
         /// The partition.
         partition: u32,
         /// Counts what the sender was given of it.
-        held: u32,
+        held: u64,
     },
     /// All of it is here, durably.
     Released {
@@ -225,7 +228,7 @@ pub enum Message {
         /// The partition.
         partition: u32,
         /// The surrender's count.
-        held: u32,
+        held: u64,
     },
     /// What do you hold of the partitions that we both own?
     Roots {

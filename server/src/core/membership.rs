@@ -34,8 +34,8 @@ const GREET_MS: u64 = 200;
 pub struct Membership {
     /// Consul was seen without a ring: if the first one comes, there was nothing that could be lost.
     saw_no_ring: bool,
-    /// How often each partition was given records here; 0: it holds none. Empty without a ring.
-    data: Vec<u32>,
+    /// What is held of each partition. Empty without a ring.
+    data: Vec<Held>,
     /// Partitions whose data went with this node's memory.
     lost: BTreeSet<u32>,
     /// Those of them whose loss was accepted, while this node owns them.
@@ -50,6 +50,13 @@ pub struct Membership {
     /// Listings under way.
     pub(super) listings: usize,
     pub(super) counters: Counters,
+}
+
+/// How often a partition was given records here, and how often when all of them were last dropped.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    count: u64,
+    dropped: u64,
 }
 
 /// What was not taken, for STATUS.
@@ -86,12 +93,21 @@ impl Membership {
     }
 
     pub(super) fn has_data(&self, partition: u32) -> bool {
-        self.held(partition) > 0
+        self.of(partition).is_some_and(|held| held.count > held.dropped)
     }
 
-    /// How often a partition was given records since it was empty: it holds the same while this stays the same.
-    pub(super) fn held(&self, partition: u32) -> u32 {
-        self.data.get(partition as usize).copied().unwrap_or_default()
+    fn of(&self, partition: u32) -> Option<&Held> {
+        self.data.get(partition as usize)
+    }
+
+    /// How often a partition was given records: it holds the same while this stays the same.
+    pub(super) fn held(&self, partition: u32) -> u64 {
+        self.of(partition).map_or(0, |held| held.count)
+    }
+
+    /// Whether all is still there that was when it had been given records so often.
+    pub(super) fn holds_since(&self, partition: u32, count: u64) -> bool {
+        self.of(partition).is_some_and(|held| held.dropped < count && count <= held.count)
     }
 
     /// What this node had of a partition is gone, and so is what others had.
@@ -104,13 +120,13 @@ impl Membership {
         if let Some(ring) = ring
             && let Some(held) = self.data.get_mut(key.partition(ring.partitions) as usize)
         {
-            *held = held.wrapping_add(1).max(1);
+            held.count += 1;
         }
     }
 
     pub(super) fn dropped(&mut self, partition: u32) {
         if let Some(held) = self.data.get_mut(partition as usize) {
-            *held = 0;
+            held.dropped = held.count;
         }
     }
 
@@ -135,7 +151,7 @@ impl Node {
             }
         }
         let was_in = self.me.is_some();
-        self.membership.data.resize(ring.partitions as usize, 0);
+        self.membership.data.resize(ring.partitions as usize, Held::default());
         self.note_losses(&ring);
         self.me = ring.index_of(self.id.name);
         if was_in && self.me.is_none() {

@@ -38,8 +38,6 @@ pub struct Pull {
     requests: Vec<Done>,
     /// Whether the giver had lost nothing, each time.
     whole: bool,
-    /// What the giver of a hand-over said it holds.
-    held: u32,
     /// Only these buckets.
     buckets: Option<Buckets>,
 }
@@ -49,7 +47,7 @@ impl Node {
         let purpose = pull.purpose;
         let partition = pull.partition;
         let token = self.tasks.add(Task::Pull(Box::new(pull)));
-        if purpose == Purpose::Handover {
+        if matches!(purpose, Purpose::Handover { .. }) {
             self.transfers.handed_over.insert(partition, token);
         }
         self.ask_stretch(token);
@@ -92,7 +90,7 @@ impl Node {
         };
         let (to, purpose, partition, known) = (pull.from, pull.purpose, pull.partition, pull.known.clone());
         let token = self.tasks.add(Task::Pull(pull));
-        if purpose == Purpose::Handover {
+        if matches!(purpose, Purpose::Handover { .. }) {
             self.transfers.handed_over.insert(partition, token);
         }
         self.send(to, Message::Fetch { id: token, epoch, purpose, stretch, known, bytes_max: FETCH_BYTES });
@@ -111,7 +109,7 @@ impl Node {
             self.tasks.take(token);
             return self.repaired();
         }
-        if pull.purpose == Purpose::Handover {
+        if matches!(pull.purpose, Purpose::Handover { .. }) {
             // Whoever still has something to hand over offers it again; one that is gone must not block others.
             self.tasks.take(token);
             self.transfers.handed_over.remove(&partition);
@@ -203,7 +201,7 @@ impl Node {
     /// Whether a pull brings back what an accepted loss had taken.
     pub(super) fn returns_after_loss(&mut self, pull: Token) -> bool {
         match self.tasks.get(pull) {
-            Some(Task::Pull(pull)) if pull.purpose == Purpose::Handover => {
+            Some(Task::Pull(pull)) if matches!(pull.purpose, Purpose::Handover { .. }) => {
                 self.membership.was_lost(pull.partition)
             }
             _ => false,
@@ -214,9 +212,9 @@ impl Node {
         let Some(Task::Pull(pull)) = self.tasks.take(token) else { return };
         // Now that all records are here: one whose request is known before it comes would pass for a late twin.
         self.requests.learn(self.now, pull.requests);
-        let (partition, held, from) = (pull.partition, pull.held, pull.from);
+        let (partition, from) = (pull.partition, pull.from);
         match pull.purpose {
-            Purpose::Handover => {
+            Purpose::Handover { held } => {
                 self.transfers.handed_over.remove(&partition);
                 let epoch = self.epoch();
                 return self.send(from, Message::Released { epoch, partition, held });
@@ -262,7 +260,6 @@ impl Pull {
             next: None,
             requests: Vec::new(),
             whole: true,
-            held: 0,
             buckets: None,
         }
     }
@@ -273,7 +270,7 @@ impl Pull {
     }
 
     /// A pull of what a node holds and does not own.
-    pub(super) fn handover(partition: u32, from: NodeName, held: u32) -> Pull {
-        Pull { held, ..Pull::new(partition, from, Purpose::Handover, true, None) }
+    pub(super) fn handover(partition: u32, from: NodeName, held: u64) -> Pull {
+        Pull::new(partition, from, Purpose::Handover { held }, true, None)
     }
 }

@@ -59,7 +59,16 @@ impl Node {
                 self.on_replicate(Sender::Peer { from, id, round }, epoch, key, siblings, request);
             }
             Message::Fetch { id, epoch, purpose, stretch, known, bytes_max } => {
-                let give = Give { to: from, id, purpose, epoch, requests: Vec::new(), whole: true };
+                let requests = Vec::new();
+                let give = Give {
+                    to: from,
+                    id,
+                    purpose,
+                    epoch,
+                    partition: stretch.partition,
+                    requests,
+                    whole: true,
+                };
                 self.on_fetch(give, stretch, known, bytes_max);
             }
             Message::Surrender { epoch, partition, held } => self.on_surrender(from, epoch, partition, held),
@@ -298,6 +307,9 @@ impl Node {
         {
             return self.send(to, refuse(Code::NotReady, why));
         }
+        if !self.gives(give.purpose, stretch.partition) {
+            return;
+        }
         give.whole = whole;
         if give.purpose != Purpose::List && stretch.after.is_none() {
             // Before the first record is read: whatever is durable by now will be among the records. Of keys that are not
@@ -314,13 +326,22 @@ impl Node {
         self.out.push(Effect::Scan { token, stretch, known, slice });
     }
 
+    /// Whether what was offered is still there. Else records would be missing that the requests handed on speak of: it is
+    /// not answered, and whoever has something to hand over offers it again.
+    fn gives(&self, purpose: Purpose, partition: u32) -> bool {
+        match purpose {
+            Purpose::Handover { held } => self.membership.holds_since(partition, held),
+            _ => true,
+        }
+    }
+
     pub(super) fn on_scanned(&mut self, token: Token, records: Vec<Record>, next: Option<Key>) {
         if !matches!(self.tasks.get(token), Some(Task::Give(_))) {
             return self.on_listed(token, records, next);
         }
         let Some(Task::Give(give)) = self.tasks.take(token) else { return };
         // Read under a later ring than was asked for, the store may hold less than it held under that.
-        if self.same_epoch(give.to, give.id, give.epoch) {
+        if self.gives(give.purpose, give.partition) && self.same_epoch(give.to, give.id, give.epoch) {
             let Give { to, id, requests, whole, .. } = give;
             self.send(to, Message::Fetched { id, records, next, requests, whole });
         }

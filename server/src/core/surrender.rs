@@ -112,7 +112,7 @@ impl Node {
         owners.into_iter().filter(|owner| !has_it(owner) && !self.is_away(*owner)).collect()
     }
 
-    pub(super) fn on_surrender(&mut self, from: NodeName, epoch: u64, partition: u32, held: u32) {
+    pub(super) fn on_surrender(&mut self, from: NodeName, epoch: u64, partition: u32, held: u64) {
         let Some(ring) = self.ring.clone() else { return };
         if epoch != ring.epoch {
             let news = if epoch > ring.epoch { Some(Message::RingWanted) } else { None };
@@ -132,7 +132,7 @@ impl Node {
         }
     }
 
-    pub(super) fn on_released(&mut self, from: NodeName, epoch: u64, partition: u32, held: u32) {
+    pub(super) fn on_released(&mut self, from: NodeName, epoch: u64, partition: u32, held: u64) {
         let Some(ring) = self.ring.clone().filter(|r| r.epoch == epoch && partition < r.partitions) else {
             return;
         };

@@ -183,6 +183,8 @@ pub struct Give {
     pub purpose: Purpose,
     /// The ring's epoch that it was asked under.
     pub epoch: u64,
+    /// Of which they are.
+    pub partition: u32,
     /// At a partition's beginning: what its new owner has to remember too.
     pub requests: Vec<Done>,
     /// Whether this node has lost nothing of the partition.

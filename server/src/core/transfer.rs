@@ -76,7 +76,7 @@ pub(super) struct Surrender {
     /// It owned it before, or is leaving: it waits for no owner that is away.
     pub(super) former: bool,
     /// What it held when it was offered last.
-    pub(super) held: u32,
+    pub(super) held: u64,
     /// Owners that have all of that.
     pub(super) confirmed: Row,
     /// When to offer it again; `None`: before its turn.

@@ -58,7 +58,7 @@ fn messages() -> Vec<Message> {
         Message::Fetch {
             id: 1,
             epoch: 2,
-            purpose: Purpose::Handover,
+            purpose: Purpose::Handover { held: u64::MAX },
             stretch,
             known: vec![(1, 2), (u64::MAX, 0)],
             bytes_max: 65_536,

@@ -45,7 +45,7 @@ fn message() -> impl Strategy<Value = Message> {
     let buckets = any::<(u8, u8)>().prop_map(|(first, last)| Buckets { first, last });
     let stretch = (0..70u32, prop::option::of(key()), prop::option::of(key()), prop::option::of(buckets))
         .prop_map(|(partition, after, until, buckets)| Stretch { partition, after, until, buckets });
-    let purpose = prop_oneof![Just(Purpose::Move), Just(Purpose::Handover), Just(Purpose::List)];
+    let purpose = prop_oneof![Just(Purpose::Move), Just(Purpose::Handover { held: 1 }), Just(Purpose::List)];
     let records = prop::collection::vec((key(), siblings()), 0..4);
     let failure = || Failure::new(Code::Overloaded, "no");
     let op = prop_oneof![
@@ -103,12 +103,12 @@ fn message() -> impl Strategy<Value = Message> {
             requests: vec![(3, 3)],
             whole: true,
         }),
-        (epoch(), 0..70u32, 0..3u32).prop_map(|(epoch, partition, held)| Message::Surrender {
+        (epoch(), 0..70u32, 0..3u64).prop_map(|(epoch, partition, held)| Message::Surrender {
             epoch,
             partition,
             held
         }),
-        (epoch(), 0..70u32, 0..3u32).prop_map(|(epoch, partition, held)| Message::Released {
+        (epoch(), 0..70u32, 0..3u64).prop_map(|(epoch, partition, held)| Message::Released {
             epoch,
             partition,
             held

@@ -352,6 +352,33 @@ fn a_removed_node_leaves_only_when_all_is_handed_over() {
 }
 
 #[test]
+fn what_was_dropped_is_not_handed_over_as_if_it_had_been_empty() {
+    let ring = founding(2);
+    let mut leaving = Bench::founded(0, &ring);
+    let key = key_of(&ring, 0);
+    leaving.put(&key, "1");
+    let rings = phases(removing(&ring, 0));
+    rings.iter().for_each(|ring| leaving.adopt(ring));
+    let (epoch, partition) = (rings[3].epoch, key.partition(PARTITIONS));
+    let stretch = Stretch { partition, after: None, until: None, buckets: None };
+    let fetch = |id| {
+        let purpose = Purpose::Handover { held: 1 };
+        Message::Fetch { id, epoch, purpose, stretch: stretch.clone(), known: Vec::new(), bytes_max: 1_000 }
+    };
+    let fetched = |bench: &mut Bench| {
+        let said = bench.sent();
+        said.into_iter().filter(|(_, m)| matches!(m, Message::Fetched { .. })).count()
+    };
+    leaving.hear(1, fetch(1));
+    assert_eq!(fetched(&mut leaving), 1);
+    leaving.hear(1, Message::Released { epoch, partition, held: 1 });
+    assert!(leaving.store.read(&key).is_empty());
+    // The requests that it knew of went with the records: whoever heard of them alone would take the writes for done.
+    leaving.hear(1, fetch(2));
+    assert_eq!(fetched(&mut leaving), 0);
+}
+
+#[test]
 fn a_removed_node_forwards_for_a_while_before_it_leaves() {
     let ring = founding(2);
     let mut leaving = Bench::founded(0, &ring);
