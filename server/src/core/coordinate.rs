@@ -15,7 +15,6 @@ use super::effect::{Effect, Token};
 use super::keys::{LINE_MAX, Turn};
 use super::quorums::Row;
 use super::task::{Attempts, Op, OpStage, Origin, Task};
-use super::write::Learned;
 
 impl Node {
     /// Begins an operation: coordinates it where this node may, else has its owner do so.
@@ -165,11 +164,11 @@ impl Node {
         op.attempts.hurried = false;
         op.attempts.maybe_done |= matches!(op.stage, OpStage::Forwarded { .. });
         op.stage = OpStage::Waiting;
-        if let Some(learned) = op.learned.take()
-            && let (Learned::Beside(..), KeyOp::Write(write)) = (*learned, &mut op.op)
-        {
-            // Under its id owners have it already, hidden: another one has to do it as a new one.
-            write.request = None;
+        op.learned = None;
+        if matches!(op.origin, Origin::Nobody) {
+            // Nobody waits for it to be done elsewhere, and there others may have written since.
+            let text = "time was up before it was settled, and another node owns the key now";
+            return self.fail(token, Failure::new(Code::Timeout, text));
         }
         let key = op.op.key().clone();
         self.coordinate(token, &ring, key);
