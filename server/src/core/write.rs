@@ -152,12 +152,16 @@ impl Node {
     /// Has a version without a context supersede all such ones. Where one of them hides it, and nothing took its place, it
     /// is given a new name above that. Returns the dot that the write goes by from now on.
     fn above(&mut self, state: &mut Siblings, dot: Dot) -> Dot {
-        let shown = state.visible().iter().any(|version| version.dot == dot);
-        let version = state.versions.iter().find(|version| version.dot == dot && !shown).cloned();
-        let Some(version) = version else {
-            state.settle_plain();
+        let Some(version) = state.versions.iter().find(|version| version.dot == dot && !version.contextual)
+        else {
             return dot;
         };
+        let twin = |other: &Version| version.request != 0 && version.request == other.request;
+        if state.visible().iter().any(|other| other.dot == dot || twin(other)) {
+            state.settle_plain();
+            return dot;
+        }
+        let version = version.clone();
         self.author.outgrow(&state.clock);
         let stamp = self.clock.stamp(self.now, state.stamp_max());
         let version = Version { dot: self.author.dot(), stamp, ..version };

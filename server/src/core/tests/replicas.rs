@@ -349,6 +349,24 @@ fn a_forwarded_write_that_comes_late_and_was_done_elsewhere_is_not_shown() {
 }
 
 #[test]
+fn twins_of_a_write_with_a_context_supersede_nothing_beside_them() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    assert_eq!(group.ask(owners[0], &put_at(1, ""))["status"], "OK");
+    let write = put_at(2, r#","context":{},"request":"r","quorum":"strict","w":1"#);
+    // Both do it before either has heard of the other.
+    let clients = [owners[0], owners[1]].map(|owner| (owner, group.node(owner).ask(&write)));
+    group.settle();
+    for (owner, client) in clients {
+        assert_eq!(group.node(owner).reply(client), Some(ok()));
+    }
+    assert_eq!(group.ask(owners[2], &write)["status"], "OK");
+    for owner in owners {
+        assert_eq!(group.ask(owner, &get_at(""))["values"], json("[2,1]"));
+    }
+}
+
+#[test]
 fn what_an_insert_saw_elsewhere_and_did_not_keep_is_news_when_it_is_told() {
     let mut group = Group::founded(3);
     let (owners, _) = group.owners(&key());
