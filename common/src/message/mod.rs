@@ -129,6 +129,14 @@ pub enum KeyOp {
 }
 
 impl KeyOp {
+    /// The hash of its request id, 0 where it has none.
+    pub fn request(&self) -> u64 {
+        match self {
+            KeyOp::Write(write) => write.request.unwrap_or(0),
+            KeyOp::Read(_) => 0,
+        }
+    }
+
     /// The key it is about.
     pub fn key(&self) -> &Key {
         match self {

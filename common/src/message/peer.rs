@@ -149,6 +149,8 @@ pub enum Message {
         key: Key,
         /// Its state.
         siblings: Siblings,
+        /// The digest of what it followed at its writer. Who held something else has missed a write.
+        base: u64,
         /// The request id behind it, 0 where there is none: remembered there too.
         request: u64,
         /// Counts what is told under one number: comes back with the answer, which else might pass for a later one's.
@@ -173,6 +175,8 @@ pub enum Message {
         key: Key,
         /// The digest of what the sender holds: the same need not be sent.
         digest: u64,
+        /// Whether this request is known; 0: none is asked about.
+        request: u64,
     },
     /// This, durably.
     Held {
@@ -182,6 +186,8 @@ pub enum Message {
         siblings: Option<Siblings>,
         /// Whether the answer counts: it is an owner's that has not lost anything.
         counts: bool,
+        /// Whether the request that was asked about was done.
+        knows: bool,
     },
     /// The records of a stretch, please.
     Fetch {

@@ -70,8 +70,12 @@ impl Node {
         let returns = self.returns_after_loss(pull);
         let busy = self.keys.get(key).expect("the caller has seen to it");
         let state = busy.state.as_mut().expect("the caller has seen to it");
+        let follows = state.is_empty();
         let changed = settle_late(key, state, &mut news, &self.requests, returns.then_some(self.id.actor))
             | state.join(&news);
+        if changed && !follows {
+            self.requests.missed(self.now, key);
+        }
         // Unchanged but not durable yet: it is persisted again rather than tied to another write's fate.
         if changed || !busy.writes.is_empty() {
             busy.writes.push((token, SmallVec::new()));

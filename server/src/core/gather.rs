@@ -39,6 +39,8 @@ pub struct Gathering {
     answers: Quorum,
     /// Owners that have to hold what is shown.
     shown: Quorum,
+    /// Whether somebody knows that the request was done.
+    knows: bool,
     /// All that was heard, joined.
     state: Siblings,
     /// The digest of what this node held when it asked: who holds the same says only that.
@@ -73,6 +75,7 @@ impl Node {
             answers: Quorum::new(ring.names(readers), needed),
             shown: self.shown_quorum(ring, &route, terms.read),
             mine: state.digest(),
+            knows: false,
             state,
             durable_here,
             held: SmallVec::new(),
@@ -108,10 +111,11 @@ impl Node {
         gathering.held.push((self.id.name, digest));
         let Some(op) = self.tasks.op(token) else { return };
         let at = (self.now.mono_us + op.attempts.patience_us()).min(op.deadline_us);
+        let request = op.op.request();
         op.stage = OpStage::Gathering(Box::new(gathering));
         let epoch = self.epoch();
         for name in asked {
-            self.send(name, Message::Query { id: token, epoch, key: key.clone(), digest });
+            self.send(name, Message::Query { id: token, epoch, key: key.clone(), digest, request });
         }
         self.tasks.alarm(token, at);
         self.gather_on(token);
@@ -122,12 +126,20 @@ impl Node {
     }
 
     /// Another node says what it holds.
-    pub(super) fn on_held(&mut self, token: Token, from: NodeName, siblings: Option<Siblings>, counts: bool) {
+    pub(super) fn on_held(
+        &mut self,
+        token: Token,
+        from: NodeName,
+        siblings: Option<Siblings>,
+        counts: bool,
+        knows: bool,
+    ) {
         let Some(Op { stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) else {
             return self.spread_heard(token, from, siblings);
         };
         let digest = siblings.as_ref().map_or(gathering.mine, Siblings::digest);
         let was_asked = gathering.asked.contains(&from);
+        gathering.knows |= knows;
         gathering.standing_in.retain(|name| *name != from);
         gathering.asked.retain(|name| *name != from);
         if gathering.chosen.is_none()
@@ -186,8 +198,8 @@ impl Node {
             }
             Verdict::Enough if !gathering.standing_in.is_empty() => {}
             Verdict::Enough if is_write => {
-                let state = std::mem::take(&mut gathering.state);
-                self.write_on(token, state);
+                let (state, knows) = (std::mem::take(&mut gathering.state), gathering.knows);
+                self.write_on(token, state, knows);
             }
             Verdict::Enough if gathering.chosen.is_none() => {
                 gathering.chosen = Some(gathering.state.digest());
@@ -198,9 +210,9 @@ impl Node {
     }
 
     /// What a write asked for is known: it has another turn in its key's line.
-    fn write_on(&mut self, token: Token, state: Siblings) {
+    fn write_on(&mut self, token: Token, state: Siblings, knows: bool) {
         let Some(op) = self.tasks.op(token) else { return };
-        op.learned = Some(Box::new(Learned::Held(state)));
+        op.learned = Some(Box::new(Learned::Held(state, knows)));
         op.stage = OpStage::Waiting;
         let key = op.op.key().clone();
         self.enter(token, key);
@@ -234,11 +246,15 @@ impl Node {
                     siblings,
                     bytes,
                     from: Sender::Own { token, round },
+                    base: 0,
                     request: 0,
                     taken: Taken::All,
                 });
             } else {
-                self.send(owner, Message::Replicate { id: token, epoch, key, siblings, request: 0, round });
+                self.send(
+                    owner,
+                    Message::Replicate { id: token, epoch, key, siblings, base: 0, request: 0, round },
+                );
             }
         }
         self.gather_end(token);
@@ -301,6 +317,7 @@ impl Node {
         let spread = Spread {
             key,
             state,
+            base: 0,
             request: 0,
             round,
             waiting,
@@ -333,14 +350,18 @@ impl Node {
             return;
         };
         let at = (now_us + attempts.patience_us()).min(*deadline_us);
-        let (key, digest, state) = (op.key().clone(), gathering.mine, gathering.state.clone());
+        let (key, digest, request) = (op.key().clone(), gathering.mine, op.request());
+        let state = gathering.state.clone();
         let (asked, told, round) = (gathering.asked.clone(), gathering.told.clone(), attempts.round);
         for name in asked {
-            self.send(name, Message::Query { id: token, epoch, key: key.clone(), digest });
+            self.send(name, Message::Query { id: token, epoch, key: key.clone(), digest, request });
         }
         for name in told.into_iter().filter(|name| *name != me) {
             let (key, siblings) = (key.clone(), state.clone());
-            self.send(name, Message::Replicate { id: token, epoch, key, siblings, request: 0, round });
+            self.send(
+                name,
+                Message::Replicate { id: token, epoch, key, siblings, base: 0, request: 0, round },
+            );
         }
         self.tasks.alarm(token, at);
     }

@@ -55,8 +55,9 @@ impl Node {
             Message::Forward { id, epoch, left_ms, op, terms } => {
                 self.on_forward(from, id, epoch, left_ms, op, terms)
             }
-            Message::Replicate { id, epoch, key, siblings, request, round } => {
-                self.on_replicate(Sender::Peer { from, id, round }, epoch, key, siblings, request);
+            Message::Replicate { id, epoch, key, siblings, base, request, round } => {
+                let sender = Sender::Peer { from, id, round };
+                self.on_replicate(sender, epoch, key, siblings, (base, request));
             }
             Message::Fetch { id, epoch, purpose, stretch, known, bytes_max } => {
                 let requests = Vec::new();
@@ -73,7 +74,9 @@ impl Node {
             }
             Message::Surrender { epoch, partition, held } => self.on_surrender(from, epoch, partition, held),
             Message::Released { epoch, partition, held } => self.on_released(from, epoch, partition, held),
-            Message::Query { id, epoch, key, digest } => self.on_query(from, id, epoch, key, digest),
+            Message::Query { id, epoch, key, digest, request } => {
+                self.on_query(from, id, epoch, key, (digest, request));
+            }
             Message::Inspect { id, key } => self.on_inspect(Asker::Search { from, id }, from, id, key),
             Message::Roots { id, epoch, sums } => self.on_roots(from, id, epoch, sums),
             Message::Differ { id, partitions } => self.on_differ(from, id, partitions),
@@ -85,7 +88,9 @@ impl Node {
                 self.on_forwarded(from, id, outcome, nodes.into(), hinted);
             }
             Message::Replicated { id, round, taken } => self.acknowledged(id, from, round, taken),
-            Message::Held { id, siblings, counts } => self.on_held(id, from, siblings, counts),
+            Message::Held { id, siblings, counts, knows } => {
+                self.on_held(id, from, siblings, counts, knows);
+            }
             Message::Fetched { id, records, next, requests, whole } => {
                 self.on_fetched(id, records, next, requests, whole);
             }
@@ -138,7 +143,14 @@ impl Node {
         self.begin(Origin::Peer { from, id }, op, Terms { timeout_ms: left_ms.max(1), ..terms });
     }
 
-    fn on_replicate(&mut self, sender: Sender, epoch: u64, key: Key, siblings: Siblings, request: u64) {
+    fn on_replicate(
+        &mut self,
+        sender: Sender,
+        epoch: u64,
+        key: Key,
+        siblings: Siblings,
+        (base, request): (u64, u64),
+    ) {
         let Sender::Peer { from, id, .. } = sender else { return };
         if !self.same_epoch(from, id, epoch) {
             return;
@@ -152,7 +164,7 @@ impl Node {
             return self.send(from, Message::Failed { id, failure });
         }
         self.open.insert((from, id));
-        self.join(Join { key, siblings, bytes, from: sender, request, taken: Taken::All });
+        self.join(Join { key, siblings, bytes, from: sender, base, request, taken: Taken::All });
     }
 
     /// Whether a peer's request is under way: told again, it is answered once it has ended.
@@ -176,11 +188,16 @@ impl Node {
 
     pub(super) fn proceed_join(&mut self, token: Token) {
         let Some(Task::Join(join)) = self.tasks.get(token) else { return };
-        let (key, mut news, request) = (join.key.clone(), std::mem::take(&mut join.siblings), join.request);
+        let (key, mut news) = (join.key.clone(), std::mem::take(&mut join.siblings));
+        let (base, request) = (join.base, join.request);
         let busy = self.keys.get(&key).expect("the caller has seen to it");
         let state = busy.state.as_mut().expect("the caller has seen to it");
+        let follows = state.digest() == base;
         let late = settle_late(&key, state, &mut news, &self.requests, None);
         let changed = state.join(&news) | late;
+        if changed && !follows {
+            self.requests.missed(self.now, &key);
+        }
         let taken = match (late, unseen(state, &news)) {
             (true, _) => Taken::Late(Box::new(state.clone())),
             (_, true) => Taken::Beside(Box::new(state.clone())),
@@ -221,9 +238,9 @@ impl Node {
         Some(*join)
     }
 
-    fn on_query(&mut self, from: NodeName, id: Id, epoch: u64, key: Key, digest: u64) {
+    fn on_query(&mut self, from: NodeName, id: Id, epoch: u64, key: Key, (digest, request): (u64, u64)) {
         if self.same_epoch(from, id, epoch) {
-            self.on_inspect(Asker::Read { from, id, epoch, digest, found: None }, from, id, key);
+            self.on_inspect(Asker::Read { from, id, epoch, digest, request, found: None }, from, id, key);
         }
     }
 
@@ -272,7 +289,9 @@ impl Node {
     /// What a read of another node was told to look up is durable here.
     pub(super) fn say_held(&mut self, token: Token) {
         let Some(Task::InspectKey(inspect)) = self.tasks.take(token) else { return };
-        let Asker::Read { from, id, epoch, digest, found: Some(found) } = inspect.asker else { return };
+        let Asker::Read { from, id, epoch, digest, request, found: Some(found) } = inspect.asker else {
+            return;
+        };
         // Looked up under a later ring than was asked for, it may be what a former owner still had.
         if self.same_epoch(from, id, epoch) {
             let counts = self.ring.as_ref().is_some_and(|ring| {
@@ -280,7 +299,8 @@ impl Node {
                 self.me.is_some_and(|me| ring.holds(me, partition)) && self.is_whole(partition)
             });
             let siblings = (found.digest() != digest).then_some(found);
-            self.send(from, Message::Held { id, siblings, counts });
+            let knows = self.requests.knows(&inspect.key, request);
+            self.send(from, Message::Held { id, siblings, counts, knows });
         }
     }
 

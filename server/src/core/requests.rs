@@ -4,7 +4,8 @@
 //! version was superseded since, and moves with its partition. Ten minutes, and bounded.
 //!
 //! Whoever knows an id has seen the version that it wrote: an owner hands on only ids that were durable before a pull
-//! began, and the receiver takes them up when the pull is through.
+//! began, and the receiver takes them up when the pull is through. The other way round an owner may have missed an id,
+//! where it missed the write and was told a later one: then it asks others before it does a write that has an id.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,6 +18,9 @@ use ringkv_common::version::Siblings;
 const REMEMBERED_MS: u64 = 600_000;
 /// Ids at most; beyond it the oldest go.
 const IDS_MAX: usize = 1 << 20;
+
+/// Stands among a key's ids for those that were missed. It is no id of any request.
+const MISSED: u64 = 0;
 
 /// A write as it is remembered: its key's hash, and its request's.
 pub type Done = (u64, u64);
@@ -32,13 +36,15 @@ pub struct Requests {
 impl Requests {
     /// Remembers one whose version is in the key's state, durable or not.
     pub fn begun(&mut self, now: Now, key: &Key, request: u64) {
-        self.remember(now, (key.hash(), request), false);
+        if request != 0 {
+            self.remember(now, (key.hash(), request), false);
+        }
     }
 
     /// Remembers those of the versions in a state that is joined: they may be superseded from now on, and what is told of
     /// that later may not name them.
     pub fn saw(&mut self, now: Now, key: &Key, siblings: &Siblings) {
-        for version in siblings.versions.iter().filter(|version| version.request != 0) {
+        for version in &siblings.versions {
             self.begun(now, key, version.request);
         }
     }
@@ -50,13 +56,23 @@ impl Requests {
         }
     }
 
+    /// Writes to a key were missed, and their ids with them: what came later was told, and may have superseded them.
+    pub fn missed(&mut self, now: Now, key: &Key) {
+        self.remember(now, (key.hash(), MISSED), true);
+    }
+
+    /// Whether a write to a key may have been done though its id is not known.
+    pub fn misses(&self, key: &Key) -> bool {
+        self.known.contains_key(&(key.hash(), MISSED))
+    }
+
     /// Remembers what a former owner remembers.
     pub fn learn(&mut self, now: Now, done: Vec<Done>) {
         done.into_iter().for_each(|done| self.remember(now, done, true));
     }
 
     fn remember(&mut self, now: Now, done: Done, durable: bool) {
-        if done.1 == 0 || self.known.contains_key(&done) {
+        if self.known.contains_key(&done) {
             return;
         }
         self.known.insert(done, durable);

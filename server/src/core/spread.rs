@@ -23,6 +23,8 @@ const TRIES_MAX: u32 = 3;
 pub struct Spread {
     pub key: Key,
     pub state: Siblings,
+    /// The digest of what it followed; 0 where that is not known.
+    pub base: u64,
     /// The request id behind it, 0 where there is none.
     pub request: u64,
     /// Counts what was told under the task's number: of earlier answers none counts.
@@ -81,7 +83,10 @@ impl Node {
         if lacks {
             let (key, siblings, round) = (spread.key.clone(), spread.state.clone(), spread.round);
             spread.waiting.push(from);
-            self.send(from, Message::Replicate { id: token, epoch, key, siblings, request: 0, round });
+            self.send(
+                from,
+                Message::Replicate { id: token, epoch, key, siblings, base: 0, request: 0, round },
+            );
         } else if spread.waiting.is_empty() && spread.asked.is_empty() {
             self.end_spread(token);
         }
@@ -95,7 +100,7 @@ impl Node {
         let over = spread.tries > TRIES_MAX || spread.waiting.is_empty();
         let again_us = self.now.after_ms(RESEND_MS << spread.tries.min(3));
         let (key, state) = (spread.key.clone(), spread.state.clone());
-        let (request, round) = (spread.request, spread.round);
+        let (base, request, round) = (spread.base, spread.request, spread.round);
         let (waiting, mut stand_ins, hints) =
             (spread.waiting.clone(), spread.stand_ins.clone(), spread.hints);
         if over {
@@ -116,7 +121,7 @@ impl Node {
         }
         for name in to {
             let (key, siblings) = (key.clone(), state.clone());
-            self.send(name, Message::Replicate { id: token, epoch, key, siblings, request, round });
+            self.send(name, Message::Replicate { id: token, epoch, key, siblings, base, request, round });
         }
         if let Some(Task::Spread(spread)) = self.tasks.get(token) {
             spread.stand_ins = stand_ins;

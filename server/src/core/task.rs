@@ -153,6 +153,8 @@ pub struct Writing {
     pub stand_ins: SmallVec<[Recipient; 1]>,
     /// Those of them that have it.
     pub kept: Row,
+    /// The digest of what the write followed.
+    pub base: u64,
     /// Owners that were silent for a while, or could not be told.
     pub missed: Row,
     /// Whether a hint counted.
@@ -170,6 +172,8 @@ pub struct Join {
     pub bytes: usize,
     /// Who is told when it is durable.
     pub from: Sender,
+    /// The digest of what it followed at its writer.
+    pub base: u64,
     pub request: u64,
     /// What came of it.
     pub taken: Taken,
@@ -228,7 +232,7 @@ pub enum Asker {
     /// A SEARCH of another one.
     Search { from: NodeName, id: Id },
     /// A read that another one coordinates, and what that holds. `found`: what it is told when that is durable.
-    Read { from: NodeName, id: Id, epoch: u64, digest: u64, found: Option<Siblings> },
+    Read { from: NodeName, id: Id, epoch: u64, digest: u64, request: u64, found: Option<Siblings> },
 }
 
 /// A newcomer's question to all peers whether they hear it.

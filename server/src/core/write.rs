@@ -29,8 +29,8 @@ const UNSETTLED_MAX: usize = 4096;
 /// What a write has learned of other owners, and goes by at its next turn.
 #[derive(Debug)]
 pub enum Learned {
-    /// They hold this: what is done is decided by it too.
-    Held(Siblings),
+    /// They hold this: what is done is decided by it too. And whether one knows that it was done before.
+    Held(Siblings, bool),
     /// Beside the version of this dot they hold what it had not seen.
     Beside(Dot, Siblings),
 }
@@ -39,17 +39,18 @@ impl Node {
     pub(super) fn proceed_write(&mut self, token: Token, key: &Key) {
         let alone = self.reads_alone(key);
         let Some(Op { op: KeyOp::Write(write), learned, .. }) = self.tasks.op(token) else { return };
-        let (condition, request) = (write.condition, write.request.unwrap_or(0));
+        let (condition, request) = (write.condition, write.request);
         let theirs = match learned.take().map(|learned| *learned) {
             Some(Learned::Beside(dot, theirs)) => return self.write_over(token, key, dot, theirs),
-            Some(Learned::Held(theirs)) => Some(theirs),
+            Some(Learned::Held(theirs, knows)) => Some((theirs, knows)),
             None => None,
         };
         if let Some(failure) = self.out_of_reach(token, key) {
             return self.fail(token, failure);
         }
-        let state = self.state_of(key);
-        if !alone && theirs.is_none() && (condition != Condition::Always || state.hides_request(request)) {
+        let hidden = request.is_some_and(|request| self.state_of(key).hides_request(request));
+        let missed = request.is_some() && self.requests.misses(key);
+        if !alone && theirs.is_none() && (condition != Condition::Always || hidden || missed) {
             // What this node missed must not decide.
             let Some(ring) = self.ring.clone() else { return };
             return self.gather(token, key, &ring);
@@ -63,21 +64,30 @@ impl Node {
         busy.state.as_mut().expect("the caller has seen to it")
     }
 
+    /// The digest of a state, where there are others to compare it.
+    pub(super) fn digest_for_others(&self, state: &Siblings) -> u64 {
+        let alone = self.ring.as_ref().is_none_or(|ring| ring.owners.width() < 2);
+        if alone { 0 } else { state.digest() }
+    }
+
     /// Does a write, unless it was done before or is not to be done; by what others hold too, where they were asked.
-    fn write(&mut self, token: Token, key: &Key, mut theirs: Option<Siblings>) {
+    fn write(&mut self, token: Token, key: &Key, mut theirs: Option<(Siblings, bool)>) {
         let mut state = std::mem::take(self.state_of(key));
         let before = theirs.as_ref().map(|_| state.clone());
-        if let Some(theirs) = &mut theirs {
+        let mut knows = false;
+        if let Some((theirs, they_know)) = &mut theirs {
             settle_late(key, &state, theirs, &self.requests, None);
             state.join(theirs);
+            knows = *they_know;
         }
-        let done = self.write_into(token, key, &mut state);
+        let base = self.digest_for_others(&state);
+        let done = self.write_into(token, key, &mut state, knows);
         *self.state_of(key) = if done.is_ok() { state } else { before.unwrap_or(state) };
         match done {
             Ok(dot) => {
                 // Of what is not kept nothing is to be known: told later it would pass for a late twin.
-                theirs.iter().for_each(|theirs| self.requests.saw(self.now, key, theirs));
-                self.replicate(token, key, dot);
+                theirs.iter().for_each(|(theirs, _)| self.requests.saw(self.now, key, theirs));
+                self.replicate(token, key, base, dot);
             }
             // That is what a read would show, and it is shown when one would show it.
             Err(failure) if matches!(failure.code, Code::KeyExists | Code::KeyNotFound) => {
@@ -88,11 +98,17 @@ impl Node {
     }
 
     /// The version that a write goes by: new, or what it wrote before where that still is held. Or why there is none.
-    fn write_into(&mut self, token: Token, key: &Key, state: &mut Siblings) -> Result<Option<Dot>, Failure> {
+    fn write_into(
+        &mut self,
+        token: Token,
+        key: &Key,
+        state: &mut Siblings,
+        knows: bool,
+    ) -> Result<Option<Dot>, Failure> {
         let Some(Op { op: KeyOp::Write(write), .. }) = self.tasks.op(token) else { return Ok(None) };
         let (condition, request) = (write.condition, write.request.unwrap_or(0));
         let done = state.of_request(request).map(|version| version.dot);
-        if done.is_some() || self.requests.knows(key, request) {
+        if done.is_some() || knows || self.requests.knows(key, request) {
             return Ok(done.map(|dot| self.above(state, dot)));
         }
         let exists = !state.values().is_empty();
@@ -144,9 +160,10 @@ impl Node {
         settle_late(key, &state, &mut theirs, &self.requests, None);
         self.requests.saw(self.now, key, &theirs);
         state.join(&theirs);
+        let base = self.digest_for_others(&state);
         let dot = self.above(&mut state, dot);
         *self.state_of(key) = state;
-        self.replicate(token, key, Some(dot));
+        self.replicate(token, key, base, Some(dot));
     }
 
     /// Has a version without a context supersede all such ones. Where one of them hides it, and nothing took its place, it
@@ -193,7 +210,7 @@ impl Node {
     }
 
     /// Makes a key's new state durable here and tells the other owners. `dot`: of the version that is new.
-    fn replicate(&mut self, token: Token, key: &Key, dot: Option<Dot>) {
+    fn replicate(&mut self, token: Token, key: &Key, base: u64, dot: Option<Dot>) {
         let busy = self.keys.get(key).expect("the caller has seen to it");
         let siblings = busy.state.clone().expect("the caller has seen to it");
         // Who waits to show it waits on where the write was not settled yet.
@@ -214,6 +231,7 @@ impl Node {
             nodes: SmallVec::new(),
             stand_ins: SmallVec::new(),
             kept: Row::new(),
+            base,
             missed: Row::new(),
             hinted: false,
             dot,
@@ -283,14 +301,14 @@ impl Node {
         let Some(Op { stage: OpStage::Writing(writing), attempts, .. }) = self.tasks.op(token) else {
             return;
         };
-        let round = attempts.round;
+        let (base, round) = (writing.base, attempts.round);
         if let Some(held) = held {
             writing.told = Some(Box::new(held));
         }
         let Some(state) = writing.told.clone() else { return };
         for name in to {
             let (key, siblings) = (key.clone(), (*state).clone());
-            self.send(*name, Message::Replicate { id: token, epoch, key, siblings, request, round });
+            self.send(*name, Message::Replicate { id: token, epoch, key, siblings, base, request, round });
         }
     }
 
@@ -486,6 +504,7 @@ impl Node {
         let request = write.request.unwrap_or(0);
         let (context, state) = (writing.context.take(), writing.told.take());
         let (nodes, hinted, round) = (writing.nodes.clone(), writing.hinted, attempts.round);
+        let base = writing.base;
         let waiting = writing.quorum.silent().collect();
         let (stand_ins, terms) = (writing.stand_ins.clone(), *terms);
         self.show_settled(token, &key);
@@ -499,7 +518,7 @@ impl Node {
                 let state = *state;
                 self.spread(
                     token,
-                    Spread { key, state, request, round, waiting, asked, stand_ins, hints, tries: 0 },
+                    Spread { key, state, base, request, round, waiting, asked, stand_ins, hints, tries: 0 },
                 )
             }
         };

@@ -48,13 +48,21 @@ fn messages() -> Vec<Message> {
         Message::Forward { id: 1, epoch: 2, left_ms: 3, op: KeyOp::Write(write), terms: Terms::default() },
         Message::Forwarded { id: 1, outcome: Outcome::Found(found), nodes: vec![NodeName(3)], hinted: true },
         Message::Forwarded { id: 1, outcome: Outcome::Failed(failure.clone()), nodes: vec![], hinted: false },
-        Message::Replicate { id: 1, epoch: 2, key: key.clone(), siblings: siblings(), request: 0, round: 0 },
+        Message::Replicate {
+            id: 1,
+            epoch: 2,
+            key: key.clone(),
+            siblings: siblings(),
+            base: 0,
+            request: 0,
+            round: 0,
+        },
         Message::Replicated { id: u64::MAX, round: 0, taken: Taken::All },
         Message::Replicated { id: 1, round: 0, taken: Taken::Beside(Box::new(siblings())) },
         Message::Replicated { id: 1, round: 0, taken: Taken::Late(Box::new(siblings())) },
-        Message::Query { id: 1, epoch: 2, key: key.clone(), digest: 3 },
-        Message::Held { id: 1, siblings: Some(siblings()), counts: true },
-        Message::Held { id: 1, siblings: None, counts: false },
+        Message::Query { id: 1, epoch: 2, key: key.clone(), digest: 3, request: 4 },
+        Message::Held { id: 1, siblings: Some(siblings()), counts: true, knows: false },
+        Message::Held { id: 1, siblings: None, counts: false, knows: true },
         Message::Fetch {
             id: 1,
             epoch: 2,
@@ -141,7 +149,8 @@ fn a_put_costs_a_few_dozen_bytes_beside_key_and_value() {
     siblings.write(None, Version { dot, stamp: Stamp(1 << 56), request: 0, contextual: false, content });
     let key = Key::new("0123456789abcdef").unwrap();
     let bytes =
-        frame(Message::Replicate { id: 1000, epoch: 9, key, siblings, request: 0, round: 0 }).encode();
+        frame(Message::Replicate { id: 1000, epoch: 9, key, siblings, base: 0, request: 0, round: 0 })
+            .encode();
     assert!(bytes.len() <= 64 + 16 + 112, "{} bytes", bytes.len());
 }
 

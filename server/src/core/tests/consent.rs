@@ -103,7 +103,8 @@ fn frames_of_another_cluster_are_counted_and_change_nothing() {
         twin.put(&key, "666");
         twin.store.read(&key)
     };
-    let message = Message::Replicate { id: 1, epoch: 1, key: key.clone(), siblings, request: 0, round: 0 };
+    let message =
+        Message::Replicate { id: 1, epoch: 1, key: key.clone(), siblings, base: 0, request: 0, round: 0 };
     bench.step(Event::Peer(Frame { cluster: ClusterId(0xBAD), from: name(1), message }));
     bench.adopt(&other);
     assert_eq!(code(&bench.get(&key)), "KEY_NOT_FOUND");

@@ -76,7 +76,7 @@ fn message() -> impl Strategy<Value = Message> {
             Message::Forwarded { id, outcome, nodes: Vec::new(), hinted }
         }),
         (id(), epoch(), key(), siblings(), any::<u64>()).prop_map(|(id, epoch, key, siblings, request)| {
-            Message::Replicate { id, epoch, key, siblings, request, round: 0 }
+            Message::Replicate { id, epoch, key, siblings, base: 1, request, round: 0 }
         }),
         (id(), siblings(), 0..3).prop_map(|(id, siblings, which)| {
             let siblings = Box::new(siblings);
@@ -87,10 +87,11 @@ fn message() -> impl Strategy<Value = Message> {
             };
             Message::Replicated { id, round: 1, taken }
         }),
-        (id(), epoch(), key(), any::<u64>())
-            .prop_map(|(id, epoch, key, digest)| { Message::Query { id, epoch, key, digest } }),
+        (id(), epoch(), key(), any::<u64>()).prop_map(|(id, epoch, key, digest)| {
+            Message::Query { id, epoch, key, digest, request: digest }
+        }),
         (id(), prop::option::of(siblings()), any::<bool>())
-            .prop_map(|(id, siblings, counts)| { Message::Held { id, siblings, counts } }),
+            .prop_map(|(id, siblings, counts)| { Message::Held { id, siblings, counts, knows: counts } }),
         (id(), epoch(), purpose, stretch, any::<u32>()).prop_map(
             |(id, epoch, purpose, stretch, bytes_max)| {
                 Message::Fetch { id, epoch, purpose, stretch, known: vec![(5, 5), (1, 1)], bytes_max }
@@ -129,7 +130,9 @@ fn with_known(message: Message, known: u64) -> Message {
             Message::Forwarded { id: known, outcome, nodes, hinted }
         }
         Message::Replicated { id: KNOWN, round, taken } => Message::Replicated { id: known, round, taken },
-        Message::Held { id: KNOWN, siblings, counts } => Message::Held { id: known, siblings, counts },
+        Message::Held { id: KNOWN, siblings, counts, knows } => {
+            Message::Held { id: known, siblings, counts, knows }
+        }
         Message::Fetched { id: KNOWN, records, next, requests, whole } => {
             Message::Fetched { id: known, records, next, requests, whole }
         }

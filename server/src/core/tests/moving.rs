@@ -194,6 +194,7 @@ fn a_request_of_another_epoch_is_refused_unapplied_and_whoever_is_behind_catches
         epoch,
         key: key.clone(),
         siblings: siblings.clone(),
+        base: 0,
         request: 0,
         round: 0,
     };
@@ -494,6 +495,7 @@ fn what_a_pull_brings_does_not_undo_what_was_written_meanwhile() {
         epoch: copy.epoch,
         key: key.clone(),
         siblings,
+        base: 0,
         request: 0,
     };
     target.withholds = true;

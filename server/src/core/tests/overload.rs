@@ -42,7 +42,7 @@ fn tasks_are_bounded_for_clients_and_for_peers() {
     bench.hear(1, Message::Forward { id: 1, epoch: 1, left_ms: 10, op, terms });
     bench.hear(1, Message::Inspect { id: 2, key: mine.clone() });
     let siblings = Siblings::default();
-    bench.hear(1, Message::Replicate { id: 3, epoch: 1, key: mine, siblings, request: 0, round: 0 });
+    bench.hear(1, Message::Replicate { id: 3, epoch: 1, key: mine, siblings, base: 0, request: 0, round: 0 });
     let known = Vec::new();
     let purpose = Purpose::List;
     bench.hear(1, Message::Fetch { id: 4, epoch: 1, purpose, stretch, known, bytes_max: 10 });
@@ -105,7 +105,7 @@ fn what_a_peer_tells_again_is_begun_once_and_answered_once() {
         bench.hear(1, Message::Forward { id: 7, epoch: 1, left_ms: 2_000, op, terms });
         bench.hear(
             1,
-            Message::Replicate { id: 8, epoch: 1, key: key.clone(), siblings, request: 0, round: 0 },
+            Message::Replicate { id: 8, epoch: 1, key: key.clone(), siblings, base: 0, request: 0, round: 0 },
         );
     }
     assert_eq!(bench.status().tasks, 2);

@@ -349,6 +349,28 @@ fn a_forwarded_write_that_comes_late_and_was_done_elsewhere_is_not_shown() {
 }
 
 #[test]
+fn an_owner_that_missed_a_write_does_not_do_it_once_more_over_a_later_one() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    let write = put_at(1, r#","quorum":"strict","request":"r""#);
+    assert_eq!(group.ask(owners[0], &put_at(0, ""))["status"], "OK");
+    group.settle();
+    group.cut = vec![owners[2]];
+    assert_eq!(group.ask(owners[0], &write)["status"], "OK");
+    let writer = &mut group.node(owners[0]).node;
+    writer.tasks.tokens().into_iter().for_each(|token| writer.end_spread(token));
+    group.cut.clear();
+    assert_eq!(group.ask(owners[0], &put_at(2, ""))["status"], "OK");
+    group.settle();
+    assert_eq!(group.stored(owners[2], &key()), ["2"]);
+    // Its client had not heard, and asks the one that knows of the later one alone.
+    assert_eq!(group.ask(owners[2], &write)["status"], "OK");
+    for owner in owners {
+        assert_eq!(group.ask(owner, &get_at(""))["value"], 2);
+    }
+}
+
+#[test]
 fn twins_of_a_write_with_a_context_supersede_nothing_beside_them() {
     let mut group = Group::founded(3);
     let (owners, _) = group.owners(&key());
@@ -382,7 +404,7 @@ fn what_an_insert_saw_elsewhere_and_did_not_keep_is_news_when_it_is_told() {
     assert_eq!(group.stored(owners[2], &key()), ["1"], "an INSERT that fails keeps nothing");
     let siblings = group.node(owners[0]).store.read(&key());
     let (request, epoch) = (siblings.versions[0].request, group.ring.epoch);
-    let told = Message::Replicate { id: 8, epoch, key: key(), siblings, request, round: 0 };
+    let told = Message::Replicate { id: 8, epoch, key: key(), siblings, base: 0, request, round: 0 };
     group.node(owners[2]).hear(owners[0], told);
     assert_eq!(group.stored(owners[2], &key()), ["2"]);
 }
@@ -528,7 +550,7 @@ fn a_repair_of_some_buckets_brings_no_word_of_writes_to_others() {
     assert_eq!(group.stored(late, &key(0)), ["0"], "the bucket was taken");
     let request = told.versions[0].request;
     let (key, siblings) = (key(other), told.clone());
-    let message = Message::Replicate { id: 8, epoch, key: key.clone(), siblings, request, round: 0 };
+    let message = Message::Replicate { id: 8, epoch, key: key.clone(), siblings, base: 0, request, round: 0 };
     group.node(late).hear(writer, message);
     group.settle();
     assert_eq!(group.node(late).store.read(&key), told, "no twin, though its request is known elsewhere");
