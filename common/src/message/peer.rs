@@ -28,6 +28,10 @@ pub const VERSION: u8 = 1;
 /// A request's number, unique to its sender while it is under way.
 pub type Id = u64;
 
+/// A moment by a node's own clock, in microseconds from a beginning that only that life of it knows: who hears it again can
+/// tell how old what it came with is at most.
+pub type Beat = u64;
+
 /// A key with all that is known of it.
 pub type Record = (Key, Siblings);
 
@@ -127,6 +131,8 @@ pub enum Message {
         op: KeyOp,
         /// Its terms.
         terms: Terms,
+        /// The last [`Beat`] that its sender has heard from the receiver; 0 for none.
+        heard: Beat,
     },
     /// How it ended.
     Forwarded {
@@ -138,6 +144,8 @@ pub enum Message {
         nodes: Vec<NodeName>,
         /// Whether a hint stood in for one of them.
         hinted: bool,
+        /// When, by the sender's clock.
+        beat: Beat,
     },
     /// A key's whole state after a write, for another owner to join and keep.
     Replicate {

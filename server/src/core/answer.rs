@@ -92,9 +92,10 @@ impl Node {
         hinted: bool,
     ) {
         match origin {
-            Origin::Peer { from, id } => {
+            Origin::Peer { from, id, .. } => {
                 self.open.remove(&(from, id));
-                self.send(from, Message::Forwarded { id, outcome, nodes: nodes.to_vec(), hinted })
+                let (nodes, beat) = (nodes.to_vec(), self.beat());
+                self.send(from, Message::Forwarded { id, outcome, nodes, hinted, beat })
             }
             Origin::Nobody => self.unsettled -= 1,
             Origin::Many { gather, slot } => self.gathered(gather, Some((slot, outcome))),

@@ -151,7 +151,9 @@ impl Node {
             write.request.get_or_insert(made);
         }
         let left_ms = u32::try_from(op.deadline_us.saturating_sub(now_us) / 1000).unwrap_or(u32::MAX);
-        let message = Message::Forward { id: token, epoch, left_ms, op: op.op.clone(), terms: op.terms };
+        let heard = self.beats.get(&to).copied().unwrap_or_default();
+        let message =
+            Message::Forward { id: token, epoch, left_ms, op: op.op.clone(), terms: op.terms, heard };
         let at = (now_us + op.attempts.patience_us()).min(op.deadline_us);
         self.send(to, message);
         self.tasks.alarm(token, at);

@@ -16,7 +16,7 @@ use std::fmt::Write;
 
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::{Message, Taken};
-use ringkv_common::message::{Code, Failure, KeyOp, Outcome};
+use ringkv_common::message::{Code, Condition, Failure, KeyOp, Outcome};
 use ringkv_common::name::NodeName;
 use ringkv_common::quorum::{Quorum, Verdict};
 use ringkv_common::ring::Ring;
@@ -190,8 +190,14 @@ impl Node {
     fn gather_on(&mut self, token: Token) {
         let Some(Op { op, stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) else { return };
         let is_write = matches!(op, KeyOp::Write(_));
+        // Then the question was only whether it was done before. What can be asked must do: hints may stand in for the rest.
+        let writes_anyway = matches!(op, KeyOp::Write(write) if write.condition == Condition::Always);
         match gathering.answers.verdict() {
             Verdict::Waiting => {}
+            Verdict::Impossible if writes_anyway => {
+                let (state, knows) = (std::mem::take(&mut gathering.state), gathering.knows);
+                self.write_on(token, state, knows);
+            }
             Verdict::Impossible => {
                 let failure = gathering.failure(None);
                 self.fail(token, failure);

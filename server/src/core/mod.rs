@@ -43,10 +43,10 @@ mod task;
 mod transfer;
 mod write;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ringkv_common::message::peer::{Id, Message};
+use ringkv_common::message::peer::{Beat, Id, Message};
 use ringkv_common::message::{Code, Failure, Limits, reply};
 use ringkv_common::name::{NodeName, Ports};
 use ringkv_common::placement::NodeIndex;
@@ -95,6 +95,9 @@ pub struct Identity {
 
 /// Silence of a peer after which an operation is told it again, in milliseconds; then twice as long each time.
 const RESEND_MS: u64 = 300;
+/// Age up to which a forwarded operation is done without asking others whether they did it, in milliseconds. Whoever
+/// forwards it asks another owner after [`RESEND_MS`], and not before.
+const FRESH_MS: u64 = RESEND_MS - 50;
 /// Silence of a peer after which records are asked of it again, in milliseconds: its scans may wait behind others.
 const FETCH_AGAIN_MS: u64 = 500;
 /// Bytes of keys and values that may wait inside the node.
@@ -123,6 +126,8 @@ pub struct Node {
     waiting_bytes: usize,
     /// Writes whose clients were told that time is up.
     unsettled: usize,
+    /// The last beat heard from each node.
+    beats: BTreeMap<NodeName, Beat>,
     /// Peers' requests under way: one that is told again meanwhile is not begun again.
     open: BTreeSet<(NodeName, Id)>,
 }
@@ -151,6 +156,7 @@ impl Node {
             gossip: gossip::Counts::default(),
             waiting_bytes: 0,
             unsettled: 0,
+            beats: BTreeMap::new(),
             open: BTreeSet::new(),
         }
     }

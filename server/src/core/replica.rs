@@ -1,7 +1,7 @@
 //! What other nodes ask of this one, and their answers to what it asked.
 
 use ringkv_common::key::Key;
-use ringkv_common::message::peer::{Frame, Id, Message, Purpose, Record, Stretch, Taken};
+use ringkv_common::message::peer::{Beat, Frame, Id, Message, Purpose, Record, Stretch, Taken};
 use ringkv_common::message::{Code, Failure, KeyOp, Outcome, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::ClusterId;
@@ -13,7 +13,7 @@ use super::keys::Turn;
 use super::quorums::Row;
 use super::requests::Requests;
 use super::task::{Asker, Attempts, Give, InspectKey, Join, Op, OpStage, Origin, Task};
-use super::{Node, WAITING_BYTES_MAX};
+use super::{FRESH_MS, Node, WAITING_BYTES_MAX};
 use crate::store::{LOOKED_BYTES_MAX, Measure, Slice};
 
 /// Records that a giver looks at for one answer: well below a millisecond's worth.
@@ -52,8 +52,10 @@ impl Node {
             Message::Welcome => self.on_welcome(from),
             Message::RingWanted => self.send_ring(from),
             Message::Ring(text) => self.on_ring_text(&text),
-            Message::Forward { id, epoch, left_ms, op, terms } => {
-                self.on_forward(from, id, epoch, left_ms, op, terms)
+            Message::Forward { id, epoch, left_ms, op, terms, heard } => {
+                let fresh_until_us = self.fresh_until_us(heard);
+                let origin = Origin::Peer { from, id, fresh_until_us };
+                self.on_forward(from, id, epoch, origin, op, Terms { timeout_ms: left_ms.max(1), ..terms });
             }
             Message::Replicate { id, epoch, key, siblings, base, request, round } => {
                 let sender = Sender::Peer { from, id, round };
@@ -84,7 +86,8 @@ impl Node {
                 self.on_buckets(from, id, epoch, partition, sums);
             }
             Message::Stale { id, partition, buckets } => self.on_stale(from, id, partition, buckets),
-            Message::Forwarded { id, outcome, nodes, hinted } => {
+            Message::Forwarded { id, outcome, nodes, hinted, beat } => {
+                self.beats.insert(from, beat);
                 self.on_forwarded(from, id, outcome, nodes.into(), hinted);
             }
             Message::Replicated { id, round, taken } => self.acknowledged(id, from, round, taken),
@@ -123,7 +126,20 @@ impl Node {
         full
     }
 
-    fn on_forward(&mut self, from: NodeName, id: Id, epoch: u64, left_ms: u32, op: KeyOp, terms: Terms) {
+    /// The moment of this life.
+    pub(super) fn beat(&self) -> Beat {
+        // Another life's must not pass for this one's.
+        self.now.mono_us.wrapping_add(self.id.actor as u64)
+    }
+
+    /// Until when something is fresh whose sender had heard this beat; 0: it is not.
+    fn fresh_until_us(&self, heard: Beat) -> u64 {
+        let age_us = self.beat().wrapping_sub(heard);
+        let left_us = (FRESH_MS * 1000).checked_sub(age_us);
+        left_us.map_or(0, |left_us| self.now.mono_us + left_us)
+    }
+
+    fn on_forward(&mut self, from: NodeName, id: Id, epoch: u64, origin: Origin, op: KeyOp, terms: Terms) {
         if !self.same_epoch(from, id, epoch) {
             return;
         }
@@ -140,7 +156,7 @@ impl Node {
             }
         }
         self.open.insert((from, id));
-        self.begin(Origin::Peer { from, id }, op, Terms { timeout_ms: left_ms.max(1), ..terms });
+        self.begin(origin, op, terms);
     }
 
     fn on_replicate(

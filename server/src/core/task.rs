@@ -51,6 +51,8 @@ pub enum Origin {
         from: NodeName,
         /// Its number there.
         id: Id,
+        /// Until then it cannot have been given up there and done elsewhere.
+        fresh_until_us: u64,
     },
     /// One of many in a message.
     Many {

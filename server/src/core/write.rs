@@ -21,7 +21,7 @@ use super::effect::{Effect, Token};
 use super::quorums::{Recipient, Row};
 use super::replica::settle_late;
 use super::spread::Spread;
-use super::task::{Op, OpStage, Task, Writing};
+use super::task::{Op, OpStage, Origin, Task, Writing};
 
 /// Writes at most that go on though their clients were told that time is up.
 const UNSETTLED_MAX: usize = 4096;
@@ -38,8 +38,11 @@ pub enum Learned {
 impl Node {
     pub(super) fn proceed_write(&mut self, token: Token, key: &Key) {
         let alone = self.reads_alone(key);
-        let Some(Op { op: KeyOp::Write(write), learned, .. }) = self.tasks.op(token) else { return };
+        let now_us = self.now.mono_us;
+        let Some(Op { op: KeyOp::Write(write), origin, learned, .. }) = self.tasks.op(token) else { return };
         let (condition, request) = (write.condition, write.request);
+        // By now whoever forwarded it may have had it done by another owner.
+        let late = matches!(origin, Origin::Peer { fresh_until_us, .. } if *fresh_until_us < now_us);
         let theirs = match learned.take().map(|learned| *learned) {
             Some(Learned::Beside(dot, theirs)) => return self.write_over(token, key, dot, theirs),
             Some(Learned::Held(theirs, knows)) => Some((theirs, knows)),
@@ -49,8 +52,8 @@ impl Node {
             return self.fail(token, failure);
         }
         let hidden = request.is_some_and(|request| self.state_of(key).hides_request(request));
-        let missed = request.is_some() && self.requests.misses(key);
-        if !alone && theirs.is_none() && (condition != Condition::Always || hidden || missed) {
+        let doubtful = late || request.is_some() && self.requests.misses(key);
+        if !alone && theirs.is_none() && (condition != Condition::Always || hidden || doubtful) {
             // What this node missed must not decide.
             let Some(ring) = self.ring.clone() else { return };
             return self.gather(token, key, &ring);

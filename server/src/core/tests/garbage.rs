@@ -70,10 +70,10 @@ fn message() -> impl Strategy<Value = Message> {
         Just(Message::Ring("{}".into())),
         (id(), epoch(), any::<u32>(), op, level).prop_map(|(id, epoch, left_ms, op, level)| {
             let terms = Terms { read: level, write: level, ..Terms::default() };
-            Message::Forward { id, epoch, left_ms, op, terms }
+            Message::Forward { id, epoch, left_ms, op, terms, heard: 1 }
         }),
         (id(), outcome, any::<bool>()).prop_map(|(id, outcome, hinted)| {
-            Message::Forwarded { id, outcome, nodes: Vec::new(), hinted }
+            Message::Forwarded { id, outcome, nodes: Vec::new(), hinted, beat: 1 }
         }),
         (id(), epoch(), key(), siblings(), any::<u64>()).prop_map(|(id, epoch, key, siblings, request)| {
             Message::Replicate { id, epoch, key, siblings, base: 1, request, round: 0 }
@@ -126,8 +126,8 @@ const KNOWN: u64 = u64::MAX - 1;
 
 fn with_known(message: Message, known: u64) -> Message {
     match message {
-        Message::Forwarded { id: KNOWN, outcome, nodes, hinted } => {
-            Message::Forwarded { id: known, outcome, nodes, hinted }
+        Message::Forwarded { id: KNOWN, outcome, nodes, hinted, beat } => {
+            Message::Forwarded { id: known, outcome, nodes, hinted, beat }
         }
         Message::Replicated { id: KNOWN, round, taken } => Message::Replicated { id: known, round, taken },
         Message::Held { id: KNOWN, siblings, counts, knows } => {

@@ -157,7 +157,7 @@ fn an_answer_to_an_earlier_life_is_nobodys() {
     assert_ne!(old, new, "each life numbers its questions from elsewhere");
     let failure = Failure::new(Code::KeyNotFound, "of another question");
     let outcome = ringkv_common::message::Outcome::Failed(failure);
-    next.hear(1, Message::Forwarded { id: old, outcome, nodes: Vec::new(), hinted: false });
+    next.hear(1, Message::Forwarded { id: old, outcome, nodes: Vec::new(), hinted: false, beat: 1 });
     assert_eq!(next.reply(client), None);
 }
 

@@ -116,7 +116,10 @@ fn a_removed_node_leaves_when_it_has_answered() {
     assert_eq!(code(&late), "NOT_READY", "nothing new is begun");
     let (op, terms) = (ringkv_common::message::KeyOp::Read(key.clone()), Default::default());
     leaving.sent();
-    leaving.hear(1, Message::Forward { id: 9, epoch: leaving.node.epoch(), left_ms: 30_000, op, terms });
+    leaving.hear(
+        1,
+        Message::Forward { id: 9, epoch: leaving.node.epoch(), left_ms: 30_000, op, terms, heard: 0 },
+    );
     assert_eq!((leaving.sent(), leaving.status().tasks), (vec![], 1), "nor for a peer, which tells it again");
     leaving.pass_ms(2_000);
     let reply = leaving.reply(write).unwrap();

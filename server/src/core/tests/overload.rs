@@ -39,7 +39,7 @@ fn tasks_are_bounded_for_clients_and_for_peers() {
     let op = ringkv_common::message::KeyOp::Read(mine.clone());
     let stretch = Stretch { partition: mine.partition(PARTITIONS), after: None, until: None, buckets: None };
     bench.withholds = true;
-    bench.hear(1, Message::Forward { id: 1, epoch: 1, left_ms: 10, op, terms });
+    bench.hear(1, Message::Forward { id: 1, epoch: 1, left_ms: 10, op, terms, heard: 0 });
     bench.hear(1, Message::Inspect { id: 2, key: mine.clone() });
     let siblings = Siblings::default();
     bench.hear(1, Message::Replicate { id: 3, epoch: 1, key: mine, siblings, base: 0, request: 0, round: 0 });
@@ -102,7 +102,7 @@ fn what_a_peer_tells_again_is_begun_once_and_answered_once() {
     bench.withholds = true;
     for _ in 0..5 {
         let (op, siblings) = (op.clone(), Siblings::default());
-        bench.hear(1, Message::Forward { id: 7, epoch: 1, left_ms: 2_000, op, terms });
+        bench.hear(1, Message::Forward { id: 7, epoch: 1, left_ms: 2_000, op, terms, heard: 0 });
         bench.hear(
             1,
             Message::Replicate { id: 8, epoch: 1, key: key.clone(), siblings, base: 0, request: 0, round: 0 },
@@ -115,7 +115,7 @@ fn what_a_peer_tells_again_is_begun_once_and_answered_once() {
     assert!(matches!(ends[0], (_, Message::Forwarded { id: 7, .. })));
     assert!(matches!(ends[1], (_, Message::Replicated { id: 8, round: 0, taken: Taken::All })));
     // The answer may be lost: then it is told again, and answered again.
-    bench.hear(1, Message::Forward { id: 7, epoch: 1, left_ms: 2_000, op, terms });
+    bench.hear(1, Message::Forward { id: 7, epoch: 1, left_ms: 2_000, op, terms, heard: 0 });
     assert_eq!((bench.sent().len(), bench.status().tasks, bench.status().waiting_bytes), (1, 0, 0));
 }
 

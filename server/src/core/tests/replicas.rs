@@ -2,6 +2,7 @@
 
 use super::*;
 use ringkv_common::key::bucket_of;
+use ringkv_common::message::peer::Beat;
 use ringkv_common::message::{Condition, KeyOp, Terms, Write};
 use ringkv_common::time::Stamp;
 use ringkv_common::version::{Actor, Content, Context, Dot, Siblings, Version};
@@ -324,9 +325,8 @@ fn a_repeated_write_that_was_acknowledged_and_overwritten_unseen_stays_overwritt
     }
 }
 
-#[test]
-fn a_forwarded_write_that_comes_late_and_was_done_elsewhere_is_not_shown() {
-    let mut group = Group::founded(3);
+/// A write that the third owner missed and that was overwritten since, and the owners.
+fn overwritten_and_missed(group: &mut Group) -> (Write, Vec<u16>) {
     let (owners, _) = group.owners(&key());
     group.cut = vec![owners[2]];
     assert_eq!(group.ask(owners[0], &put_at(1, r#","quorum":"strict","request":"r""#))["status"], "OK");
@@ -335,11 +335,32 @@ fn a_forwarded_write_that_comes_late_and_was_done_elsewhere_is_not_shown() {
     assert_eq!(group.ask(owners[1], &put_at(2, r#","quorum":"strict""#))["status"], "OK");
     group.cut.clear();
     let content = Content::Json((*b"1").into());
-    let write = Write { key: key(), content, condition: Condition::Always, context: None, request };
-    let epoch = group.ring.epoch;
-    let forward =
-        Message::Forward { id: 7, epoch, left_ms: 2_000, op: KeyOp::Write(write), terms: Terms::default() };
-    // It hears nothing but that, and reads ask it before the others have answered to it.
+    (Write { key: key(), content, condition: Condition::Always, context: None, request }, owners)
+}
+
+fn forward(group: &Group, write: Write, heard: Beat) -> Message {
+    let (epoch, op) = (group.ring.epoch, KeyOp::Write(write));
+    Message::Forward { id: 7, epoch, left_ms: 2_000, op, terms: Terms::default(), heard }
+}
+
+#[test]
+fn a_forwarded_write_that_comes_late_asks_whether_it_was_done() {
+    let mut group = Group::founded(3);
+    let (write, owners) = overwritten_and_missed(&mut group);
+    let forward = forward(&group, write, 0);
+    group.node(owners[2]).hear(owners[1], forward);
+    assert!(group.stored(owners[2], &key()).is_empty());
+    group.settle();
+    assert_eq!(group.stored(owners[2], &key()), ["2"]);
+}
+
+#[test]
+fn a_write_that_was_done_elsewhere_and_does_not_look_late_is_not_shown() {
+    let mut group = Group::founded(3);
+    let (write, owners) = overwritten_and_missed(&mut group);
+    let beat = group.node(owners[2]).node.beat();
+    let forward = forward(&group, write, beat);
+    // Reads ask it before the others have answered to it.
     group.node(owners[2]).hear(owners[1], forward);
     drop(group.node(owners[2]).sent());
     assert_eq!(group.stored(owners[2], &key()), ["1"]);
