@@ -62,11 +62,13 @@ impl Cluster {
             Fault::Pause(node, ms) => {
                 let until_us = self.now_us + ms * 1000;
                 if let Some(process) = self.processes.get_mut(&node) {
-                    process.paused_until_us = until_us;
+                    // What it missed is told in order, when the longest of its pauses is over.
+                    process.paused_until_us = process.paused_until_us.max(until_us);
                 }
             }
             Fault::PauseLauncher(launcher, ms) => {
-                self.launchers[launcher].paused_until_us = self.now_us + ms * 1000;
+                let until_us = &mut self.launchers[launcher].paused_until_us;
+                *until_us = (*until_us).max(self.now_us + ms * 1000);
             }
             Fault::Reset(a, b) => {
                 self.network.reset((a, b));

@@ -211,6 +211,7 @@ impl Cluster {
 
     pub(crate) fn on_stored(&mut self, name: NodeName, life: u64, work: Work) {
         if let Some(process) = self.processes.get_mut(&name).filter(|p| p.life == life) {
+            self.trace.say(self.now_us, || format!("{name} stores {work:?}"));
             let event = process.work(work);
             self.tell_node(name, event);
         }
