@@ -100,6 +100,8 @@ pub struct Attempts {
     pub asked: u8,
     /// How often owners were told anew: under another ring, or of another version.
     pub round: u32,
+    /// How often the store makes durable what this wrote, and has not said so: what counts is the last.
+    pub persists: u8,
 }
 
 impl Attempts {

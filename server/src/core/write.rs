@@ -240,6 +240,7 @@ impl Node {
             dot,
         };
         op.stage = OpStage::Writing(Box::new(writing));
+        op.attempts.persists = op.attempts.persists.saturating_add(1);
         let resend_us = self.now.mono_us + op.attempts.patience_us();
         self.requests.begun(self.now, key, request);
         if self.ask_owners(token, key, &terms) {
@@ -386,6 +387,12 @@ impl Node {
             return self.joined(token);
         }
         let name = self.id.name;
+        if let Some(Op { attempts, .. }) = self.tasks.op(token) {
+            attempts.persists = attempts.persists.saturating_sub(1);
+            if attempts.persists > 0 {
+                return;
+            }
+        }
         if let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), .. }) =
             self.tasks.op(token)
         {

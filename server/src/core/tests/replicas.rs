@@ -410,6 +410,30 @@ fn twins_of_a_write_with_a_context_supersede_nothing_beside_them() {
 }
 
 #[test]
+fn a_write_that_is_done_once_more_is_durable_when_the_last_of_it_is() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    group.node(owners[0]).now.wall_ms += 4_000;
+    group.cut = vec![owners[2]];
+    assert_eq!(group.ask(owners[0], &put_at(1, r#","quorum":"strict""#))["status"], "OK");
+    group.cut.clear();
+    let late = group.node(owners[2]);
+    late.withholds = true;
+    let client = late.ask(&put_at(2, r#","quorum":"strict""#));
+    late.release_one();
+    group.settle();
+    // It has heard by now what it had not seen, and has two writes in the store's line.
+    let late = group.node(owners[2]);
+    assert_eq!(late.withheld.len(), 2);
+    late.release_one();
+    group.settle();
+    assert_eq!(group.node(owners[2]).reply(client), None, "only what the second supersedes is durable");
+    group.node(owners[2]).release();
+    group.settle();
+    assert_eq!(group.node(owners[2]).reply(client), Some(ok()));
+}
+
+#[test]
 fn what_an_insert_saw_elsewhere_and_did_not_keep_is_news_when_it_is_told() {
     let mut group = Group::founded(3);
     let (owners, _) = group.owners(&key());
