@@ -97,7 +97,8 @@ impl Stretch {
 pub enum Taken {
     /// It is held, or superseded by what had seen it.
     All,
-    /// It is held; and beside it what was written without a context and its writer had not seen: all that is held now.
+    /// Beside what was written without a context there is such a version that its writer had not seen: all that is held
+    /// now. It was not taken where that has the higher stamp.
     Beside(Box<Siblings>),
     /// A version of it was written by a request that had been done before, and that is superseded: what is held now.
     Late(Box<Siblings>),

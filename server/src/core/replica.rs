@@ -208,6 +208,14 @@ impl Node {
         let (base, request) = (join.base, join.request);
         let busy = self.keys.get(&key).expect("the caller has seen to it");
         let state = busy.state.as_mut().expect("the caller has seen to it");
+        if base != 0 && hides(state, &news) {
+            // Its writer does it once more above what it had not seen. Until then it was not done.
+            let taken = Taken::Beside(Box::new(state.clone()));
+            if let Some(Task::Join(join)) = self.tasks.get(token) {
+                (join.taken, join.request) = (taken, 0);
+            }
+            return self.joined(token);
+        }
         let follows = state.digest() == base;
         let late = settle_late(&key, state, &mut news, &self.requests, None);
         let changed = state.join(&news) | late;
@@ -219,7 +227,7 @@ impl Node {
             (_, true) => Taken::Beside(Box::new(state.clone())),
             _ => Taken::All,
         };
-        self.requests.begun(self.now, &key, request);
+        self.requests.told(self.now, &key, request);
         self.requests.saw(self.now, &key, &news);
         if let Some(Task::Join(join)) = self.tasks.get(token) {
             join.taken = taken;
@@ -315,7 +323,7 @@ impl Node {
                 self.me.is_some_and(|me| ring.holds(me, partition)) && self.is_whole(partition)
             });
             let siblings = (found.digest() != digest).then_some(found);
-            let knows = self.requests.knows(&inspect.key, request);
+            let knows = self.requests.vouches(&inspect.key, request);
             self.send(from, Message::Held { id, siblings, counts, knows });
         }
     }
@@ -463,6 +471,17 @@ impl Node {
             _ => {}
         }
     }
+}
+
+/// Whether what is told without a context is hidden by what is held and its writer had not seen.
+fn hides(state: &Siblings, told: &Siblings) -> bool {
+    let newest = |siblings: &Siblings| {
+        let plain = siblings.versions.iter().filter(|version| !version.contextual);
+        plain.map(|version| (version.stamp, version.dot, version.request)).max()
+    };
+    let (Some(held), Some(news)) = (newest(state), newest(told)) else { return false };
+    let twin = held.2 != 0 && held.2 == news.2;
+    held > news && !told.clock.covers(held.1) && !twin
 }
 
 /// Whether beside a version that was told without a context another such one is held that its writer had not seen. One of

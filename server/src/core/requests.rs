@@ -25,40 +25,58 @@ const MISSED: u64 = 0;
 /// A write as it is remembered: its key's hash, and its request's.
 pub type Done = (u64, u64);
 
+/// How far a write is that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// This node coordinates it, and it is not acknowledged yet.
+    UnderWay,
+    /// Its version is in the key's state.
+    Held,
+    /// And durable, or it was acknowledged.
+    Durable,
+}
+
 /// The ids of writes that were done.
 #[derive(Debug, Default)]
 pub struct Requests {
     order: VecDeque<(u64, Done)>,
-    /// Whether they are durable here. In the order of key hashes, so that a partition is a stretch of it.
-    known: BTreeMap<Done, bool>,
+    /// In the order of key hashes, so that a partition is a stretch of it.
+    known: BTreeMap<Done, Known>,
 }
 
 impl Requests {
-    /// Remembers one whose version is in the key's state, durable or not.
+    /// Remembers one that this node does.
     pub fn begun(&mut self, now: Now, key: &Key, request: u64) {
         if request != 0 {
-            self.remember(now, (key.hash(), request), false);
+            self.remember(now, (key.hash(), request), Known::UnderWay);
         }
     }
 
-    /// Remembers those of the versions in a state that is joined: they may be superseded from now on, and what is told of
-    /// that later may not name them.
+    /// Remembers one that another node does, and whose version is in the key's state.
+    pub fn told(&mut self, now: Now, key: &Key, request: u64) {
+        if request != 0 {
+            self.remember(now, (key.hash(), request), Known::Held);
+        }
+    }
+
+    /// Remembers those of the versions that a state shows which is joined: they may be superseded from now on, and what is
+    /// told of that later may not name them. One that is hidden may never have been acknowledged.
     pub fn saw(&mut self, now: Now, key: &Key, siblings: &Siblings) {
-        for version in &siblings.versions {
-            self.begun(now, key, version.request);
+        for version in siblings.visible() {
+            self.told(now, key, version.request);
         }
     }
 
-    /// The version of one is durable.
+    /// The version of one is durable, or the write that this node did is acknowledged.
     pub fn durable(&mut self, key: &Key, request: u64) {
-        if let Some(durable) = self.known.get_mut(&(key.hash(), request)) {
-            *durable = true;
+        if let Some(known) = self.known.get_mut(&(key.hash(), request)) {
+            *known = Known::Durable;
         }
     }
 
     /// Writes to a key were missed, and their ids with them: what came later was told, and may have superseded them.
     pub fn missed(&mut self, now: Now, key: &Key) {
-        self.remember(now, (key.hash(), MISSED), true);
+        self.remember(now, (key.hash(), MISSED), Known::Durable);
     }
 
     /// Whether a write to a key may have been done though its id is not known.
@@ -68,14 +86,18 @@ impl Requests {
 
     /// Remembers what a former owner remembers.
     pub fn learn(&mut self, now: Now, done: Vec<Done>) {
-        done.into_iter().for_each(|done| self.remember(now, done, true));
+        done.into_iter().for_each(|done| self.remember(now, done, Known::Durable));
     }
 
-    fn remember(&mut self, now: Now, done: Done, durable: bool) {
-        if self.known.contains_key(&done) {
+    fn remember(&mut self, now: Now, done: Done, known: Known) {
+        if let Some(held) = self.known.get_mut(&done) {
+            if *held == Known::UnderWay && known != Known::UnderWay {
+                // Another one does it too, and has done so.
+                *held = known;
+            }
             return;
         }
-        self.known.insert(done, durable);
+        self.known.insert(done, known);
         self.order.push_back((now.after_ms(REMEMBERED_MS), done));
         while self.order.len() > IDS_MAX || self.order.front().is_some_and(|(until, _)| *until < now.mono_us)
         {
@@ -84,9 +106,15 @@ impl Requests {
         }
     }
 
-    /// Whether it was done.
+    /// Whether it was done, or is under way here.
     pub fn knows(&self, key: &Key, request: u64) -> bool {
         request != 0 && self.known.contains_key(&(key.hash(), request))
+    }
+
+    /// Whether it was done, as far as this node is concerned: what hides it came later.
+    pub fn vouches(&self, key: &Key, request: u64) -> bool {
+        let known = self.known.get(&(key.hash(), request));
+        request != 0 && known.is_some_and(|known| *known != Known::UnderWay)
     }
 
     /// All durable ones of a stretch's keys.
@@ -96,7 +124,7 @@ impl Requests {
             return Vec::new();
         }
         let known = self.known.range((first, 0)..=(last, u64::MAX));
-        known.filter(|(_, durable)| **durable).map(|(done, _)| *done).collect()
+        known.filter(|(_, known)| **known == Known::Durable).map(|(done, _)| *done).collect()
     }
 
     /// A partition is dropped: its owner knows them.

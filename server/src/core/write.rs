@@ -4,8 +4,8 @@
 //! it, seen here or not. So an owner that holds, beside what it is told, such a version that the coordinator had not
 //! seen, says so. Where that has the higher stamp the write is done once more above it; else it is told once more, and
 //! supersedes that too. An acknowledged write and an earlier acknowledged one have an owner in common; so clocks that
-//! disagree cost a round, and never a write. And a version of a request that is hidden where a quorum was asked was never
-//! acknowledged: repeated, that write is done above what hides it.
+//! disagree cost a round, and never a write. And where a write is repeated whose version is hidden, and no owner of a quorum
+//! has taken it before what hides it, it was never acknowledged: then it is done above.
 
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::{Message, Taken};
@@ -111,8 +111,12 @@ impl Node {
         let Some(Op { op: KeyOp::Write(write), .. }) = self.tasks.op(token) else { return Ok(None) };
         let (condition, request) = (write.condition, write.request.unwrap_or(0));
         let done = state.of_request(request).map(|version| version.dot);
-        if done.is_some() || knows || self.requests.knows(key, request) {
-            return Ok(done.map(|dot| self.above(state, dot)));
+        if knows || self.requests.knows(key, request) {
+            // What hides it came later, or it is written above that by whoever does it.
+            return Ok(None);
+        }
+        if let Some(dot) = done {
+            return Ok(Some(self.above(state, dot)));
         }
         let exists = !state.values().is_empty();
         match condition {
@@ -161,7 +165,8 @@ impl Node {
     fn write_over(&mut self, token: Token, key: &Key, dot: Dot, mut theirs: Siblings) {
         let mut state = std::mem::take(self.state_of(key));
         settle_late(key, &state, &mut theirs, &self.requests, None);
-        self.requests.saw(self.now, key, &theirs);
+        // What they hold hidden by this write they had before it.
+        theirs.versions.iter().for_each(|version| self.requests.told(self.now, key, version.request));
         state.join(&theirs);
         let base = self.digest_for_others(&state);
         let dot = self.above(&mut state, dot);
@@ -393,11 +398,8 @@ impl Node {
                 return;
             }
         }
-        if let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), .. }) =
-            self.tasks.op(token)
-        {
+        if let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) {
             writing.durable_here = true;
-            self.requests.durable(&key, write.request.unwrap_or(0));
         }
         if !self.reads_alone(&key) {
             // Reads ask other owners too, and see to it that enough of them hold what is shown.
@@ -517,6 +519,7 @@ impl Node {
         let base = writing.base;
         let waiting = writing.quorum.silent().collect();
         let (stand_ins, terms) = (writing.stand_ins.clone(), *terms);
+        self.requests.durable(&key, request);
         self.show_settled(token, &key);
         let ended = match state {
             None => self.tasks.take(token),
