@@ -208,7 +208,9 @@ impl Node {
         let (base, request) = (join.base, join.request);
         let busy = self.keys.get(&key).expect("the caller has seen to it");
         let state = busy.state.as_mut().expect("the caller has seen to it");
-        if base != 0 && hides(state, &news) {
+        let follows = state.digest() == base;
+        let late = settle_late(&key, state, &mut news, &self.requests, None);
+        if base != 0 && !late && hides(state, &news) {
             // Its writer does it once more above what it had not seen. Until then it was not done.
             let taken = Taken::Beside(Box::new(state.clone()));
             if let Some(Task::Join(join)) = self.tasks.get(token) {
@@ -216,8 +218,6 @@ impl Node {
             }
             return self.joined(token);
         }
-        let follows = state.digest() == base;
-        let late = settle_late(&key, state, &mut news, &self.requests, None);
         let changed = state.join(&news) | late;
         if changed && !follows {
             self.requests.missed(self.now, &key);

@@ -31,8 +31,9 @@ const UNSETTLED_MAX: usize = 4096;
 pub enum Learned {
     /// They hold this: what is done is decided by it too. And whether one knows that it was done before.
     Held(Siblings, bool),
-    /// Beside the version of this dot they hold what it had not seen.
-    Beside(Dot, Siblings),
+    /// Beside the version of this dot, or beside what was told where the write had been done before, they hold what that
+    /// had not seen.
+    Beside(Option<Dot>, Siblings),
 }
 
 impl Node {
@@ -162,16 +163,16 @@ impl Node {
     }
 
     /// A write under way has heard of versions that it had not seen: it supersedes them too.
-    fn write_over(&mut self, token: Token, key: &Key, dot: Dot, mut theirs: Siblings) {
+    fn write_over(&mut self, token: Token, key: &Key, dot: Option<Dot>, mut theirs: Siblings) {
         let mut state = std::mem::take(self.state_of(key));
         settle_late(key, &state, &mut theirs, &self.requests, None);
         // What they hold hidden by this write they had before it.
         theirs.versions.iter().for_each(|version| self.requests.told(self.now, key, version.request));
         state.join(&theirs);
         let base = self.digest_for_others(&state);
-        let dot = self.above(&mut state, dot);
+        let dot = dot.map(|dot| self.above(&mut state, dot));
         *self.state_of(key) = state;
-        self.replicate(token, key, base, Some(dot));
+        self.replicate(token, key, base, dot);
     }
 
     /// Has a version without a context supersede all such ones. Where one of them hides it, and nothing took its place, it
@@ -421,11 +422,12 @@ impl Node {
                 if attempts.round != round {
                     return;
                 }
-                match (taken, writing.dot) {
-                    (Taken::Beside(theirs) | Taken::Late(theirs), Some(dot)) => {
+                match taken {
+                    Taken::All => self.counted(token, by),
+                    Taken::Beside(theirs) | Taken::Late(theirs) => {
+                        let dot = writing.dot;
                         self.write_once_more(token, dot, *theirs);
                     }
-                    _ => self.counted(token, by),
                 }
             }
             Some(Task::Op(Op { stage: OpStage::Gathering(_), attempts, .. })) if attempts.round == round => {
@@ -469,11 +471,11 @@ impl Node {
     }
 
     /// Does a write once more that had not seen all: in the key's line, like any operation.
-    fn write_once_more(&mut self, token: Token, dot: Dot, theirs: Siblings) {
+    fn write_once_more(&mut self, token: Token, dot: Option<Dot>, theirs: Siblings) {
         let Some(op) = self.tasks.op(token) else { return };
         if let (KeyOp::Write(write), OpStage::Writing(writing)) = (&mut op.op, &op.stage)
             && let Some(told) = &writing.told
-            && let Some(version) = told.versions.iter().find(|version| version.dot == dot)
+            && let Some(version) = told.versions.iter().find(|version| Some(version.dot) == dot)
         {
             // It may be another owner that does it.
             write.content = version.content.clone();
