@@ -15,6 +15,7 @@ use super::effect::{Effect, Token};
 use super::keys::{LINE_MAX, Turn};
 use super::quorums::Row;
 use super::task::{Attempts, Op, OpStage, Origin, Task};
+use super::write::Learned;
 
 impl Node {
     /// Begins an operation: coordinates it where this node may, else has its owner do so.
@@ -166,7 +167,11 @@ impl Node {
         op.attempts.hurried = false;
         op.attempts.maybe_done |= matches!(op.stage, OpStage::Forwarded { .. });
         op.stage = OpStage::Waiting;
-        op.learned = None;
+        let learned = op.learned.take().map(|learned| *learned);
+        if let (Some(Learned::Beside(Some(_), _)), KeyOp::Write(write)) = (learned, &mut op.op) {
+            // It is hidden, so it was not acknowledged, though under its id some have it: another one does it as a new one.
+            write.request = None;
+        }
         if matches!(op.origin, Origin::Nobody) {
             // Nobody waits for it to be done elsewhere, and there others may have written since.
             let text = "time was up before it was settled, and another node owns the key now";

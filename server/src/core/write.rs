@@ -472,6 +472,9 @@ impl Node {
 
     /// Does a write once more that had not seen all: in the key's line, like any operation.
     fn write_once_more(&mut self, token: Token, dot: Option<Dot>, theirs: Siblings) {
+        // Seen there and not held, it was superseded, or done before: it need not come above anything.
+        let dot =
+            dot.filter(|dot| !theirs.clock.covers(*dot) || theirs.versions.iter().any(|v| v.dot == *dot));
         let Some(op) = self.tasks.op(token) else { return };
         if let (KeyOp::Write(write), OpStage::Writing(writing)) = (&mut op.op, &op.stage)
             && let Some(told) = &writing.told
