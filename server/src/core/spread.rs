@@ -55,6 +55,7 @@ impl Node {
             return self.tasks.take(token);
         }
         self.waiting_bytes += spread.bytes();
+        self.tasks.alarm(token, self.now.after_ms(RESEND_MS));
         self.tasks.replace(token, Task::Spread(Box::new(spread)))
     }
 
