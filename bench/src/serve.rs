@@ -50,6 +50,7 @@ pub fn node(client: u16, peer: u16) -> Result<()> {
         cluster: "bench".into(),
         consul: String::new(),
         quorums: Defaults::default(),
+        faults: None,
     })?;
     let founding = Founding {
         cluster_id: ClusterId(u128::from(std::process::id())),

@@ -3,6 +3,7 @@
 use ringkv_common::key::Key;
 pub use ringkv_common::message::Scope;
 use ringkv_common::message::TIMEOUT_MS_MAX;
+use ringkv_common::message::fault::Fault;
 use ringkv_common::name::NodeName;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -69,6 +70,8 @@ pub(crate) enum Kind {
     Status { ring: bool },
     Ping,
     AcceptLoss,
+    Fault(Fault),
+    Repair,
 }
 
 impl Op {
@@ -185,6 +188,16 @@ impl Op {
         Op::of(Kind::AcceptLoss).at(node)
     }
 
+    /// Has a node do wrong on purpose, or do so no more.
+    pub fn fault(node: NodeName, fault: Fault) -> Op {
+        Op::of(Kind::Fault(fault)).at(node)
+    }
+
+    /// Has a node compare with the other owners now.
+    pub fn repair(node: NodeName) -> Op {
+        Op::of(Kind::Repair).at(node)
+    }
+
     /// With a context, as JSON text: the write then supersedes only what the context covers.
     ///
     /// # Errors
@@ -255,6 +268,8 @@ impl Op {
             Kind::Status { .. } => "STATUS",
             Kind::Ping => "PING",
             Kind::AcceptLoss => "ACCEPT_LOSS",
+            Kind::Fault(_) => "FAULT",
+            Kind::Repair => "REPAIR",
         }
     }
 
@@ -334,7 +349,8 @@ pub(crate) fn encode(op: &Op, terms: &Terms, out: &mut Vec<u8>) {
             page_fields(out, page);
         }
         Kind::ShowAll(page) => page_fields(out, page),
-        Kind::Status { .. } | Kind::Ping | Kind::AcceptLoss => {}
+        Kind::Fault(fault) => field(out, "fault", fault),
+        Kind::Status { .. } | Kind::Ping | Kind::AcceptLoss | Kind::Repair => {}
     }
     if let Some(context) = &op.context {
         raw(out, "context", context.get());
@@ -466,6 +482,8 @@ mod tests {
             Op::status(true),
             Op::ping(),
             Op::accept_loss(node),
+            Op::fault(node, Fault::Delay { to: Some(node), ms: 7 }),
+            Op::repair(node),
         ];
         for op in ops {
             let text = text(&op);

@@ -101,7 +101,11 @@ pub(crate) fn id(body: &[u8]) -> Option<u64> {
 /// Reads the reply to an operation. `value` is its second frame.
 pub(crate) fn read(op: &Op, body: &[u8], value: Option<&[u8]>, from: &str) -> Read {
     // EXPLAIN and STATUS may name fields as they like; STATUS has an epoch twice where ours is old.
-    if matches!(op.kind, Kind::Status { .. } | Kind::Explain(_) | Kind::Search(_) | Kind::ShowAll(_)) {
+    let document = matches!(
+        op.kind,
+        Kind::Status { .. } | Kind::Explain(_) | Kind::Search(_) | Kind::ShowAll(_) | Kind::Repair
+    );
+    if document {
         return read_document(op, body, from);
     }
     match serde_json::from_slice::<Fields>(body) {

@@ -48,6 +48,7 @@ fn config(n: u16, limits: Limits) -> Config {
         cluster,
         consul,
         quorums: Default::default(),
+        faults: None,
     }
 }
 

@@ -175,6 +175,7 @@ impl Cluster {
                     process.connected.insert(node);
                 }
             }
+            Effect::Fault(_) => {}
             Effect::Leave => self.on_leave(name),
         }
         None

@@ -77,6 +77,7 @@ impl Process {
             limits: Limits::default(),
             actor,
             quorums,
+            allow_faults: false,
         });
         Process {
             life,

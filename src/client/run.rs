@@ -12,15 +12,16 @@ use ringkv_client::commands::load::{Load, load};
 use ringkv_client::commands::plan::{Newcomer, plan};
 use ringkv_client::commands::producer::{Producer, produce};
 use ringkv_client::commands::records::{self, Verb, Write};
-use ringkv_client::commands::{Console, Failure, Outcome, explain, shell, status, versions, why};
+use ringkv_client::commands::{Console, Failure, Outcome, explain, faults, shell, status, versions, why};
 use ringkv_client::{Client, Scope};
+use ringkv_common::message::fault::Fault;
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::Kind;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::access::{Access, Needs, quorum};
 use super::cli::{
-    self, BenchOptions, ChangeOptions, Cli, Command, Common, Planned, ProducerOptions, ValueOptions,
+    self, BenchOptions, ChangeOptions, Cli, Command, Common, Faulty, Planned, ProducerOptions, ValueOptions,
 };
 
 /// Runs what was typed.
@@ -72,6 +73,11 @@ fn execute(command: Command, common: &Common, access: &mut Access, console: &mut
         Command::Search { key } => versions::search(client, console, &key),
         Command::ShowAll { of } => versions::show_all(client, console, of),
         Command::Explain { key } => explain::explain(client, console, &key),
+        Command::Repair { of } => faults::repair(client, console, of),
+        Command::Fault(faulty) => {
+            let told = told_of(faulty, client)?;
+            faults::fault(client, console, &told)
+        }
         Command::AcceptLoss { of } => records::accept_loss(client, console, of),
         Command::Status => {
             let membership = access.membership.as_ref().map(|m| m as _);
@@ -107,6 +113,31 @@ fn write(
     let ValueOptions { value, json_value, file, context } = value;
     let value = records::value(value.as_deref(), json_value, file.as_deref())?;
     records::write(client, console, Write { verb, key, value, context })
+}
+
+/// Which nodes are told of which faults.
+fn told_of(faulty: Faulty, client: &mut Client) -> Result<Vec<(NodeName, Fault)>, Failure> {
+    Ok(match faulty {
+        Faulty::Fail { of } => vec![(of, Fault::Fail)],
+        Faulty::Recover { of } => vec![(of, Fault::Recover)],
+        Faulty::Drop { of, percent, to } => vec![(of, Fault::Drop { to, percent })],
+        Faulty::Delay { of, ms, to } => vec![(of, Fault::Delay { to, ms })],
+        Faulty::Cut { one, other, one_way } => {
+            let mut told = vec![(one, Fault::Cut { to: Some(other) })];
+            told.extend((!one_way).then_some((other, Fault::Cut { to: Some(one) })));
+            told
+        }
+        Faulty::Heal { one, other } => {
+            let mut told = vec![(one, Fault::Heal { to: other })];
+            told.extend(other.map(|other| (other, Fault::Heal { to: Some(one) })));
+            told
+        }
+        Faulty::Gossip { of, state } => vec![(of, Fault::Gossip { on: state == "on" })],
+        Faulty::Handoff { of } => vec![(of, Fault::Handoff)],
+        Faulty::Clear { of } => {
+            faults::nodes(client, of)?.into_iter().map(|node| (node, Fault::Clear)).collect()
+        }
+    })
 }
 
 fn get_all(

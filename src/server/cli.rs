@@ -21,7 +21,7 @@ const DEV_SIZE: u16 = 4;
 pub struct Options {
     /// Number of nodes to found the cluster with: sets `cluster_size` where it is unset, refuses where it differs
     pub size: Option<u16>,
-    /// A JSON file with any of these options, as in {"nodes": [0, 3], "port": 5000}, and "addresses": a HOST:PORT for each node ("delays" between nodes come with a later release)
+    /// A JSON file with any of these options, as in {"nodes": [0, 3], "port": 5000}, and "addresses": a HOST:PORT for each node and with --allow-faults "delays": for each node the average milliseconds that its messages to each node take
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
@@ -91,6 +91,9 @@ pub struct Options {
     /// Whether others stand in for replicas that are away, or a write that has too few of them fails [default: sloppy]
     #[arg(long, value_name = "sloppy|strict")]
     pub quorum: Option<Sloppiness>,
+    /// For tests and lessons: nodes take faults on purpose, see client_producer fault
+    #[arg(long)]
+    pub allow_faults: bool,
     /// Of a later release, which brings the disk: when a write counts as kept
     #[arg(long, value_name = "LEVEL")]
     pub durability: Option<String>,
@@ -113,9 +116,9 @@ pub struct Options {
     /// Where each node is reached by clients, from node-0 on. In a file only.
     #[arg(skip)]
     pub addresses: Option<Vec<String>>,
-    /// Delays between nodes, as the original's file had them. In a file only.
+    /// The average milliseconds from each node to each, from node-0 on. In a file only.
     #[arg(skip)]
-    pub delays: Option<serde_json::Value>,
+    pub delays: Option<Vec<Vec<u32>>>,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -227,6 +230,7 @@ impl Options {
             read_quorum: self.read_quorum.or(file.read_quorum),
             write_quorum: self.write_quorum.or(file.write_quorum),
             quorum: self.quorum.or(file.quorum),
+            allow_faults: self.allow_faults || file.allow_faults,
             durability: self.durability.or(file.durability),
             reset: self.reset || file.reset,
             max_value: self.max_value.or(file.max_value),

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ringkv_common::message::Limits;
+use ringkv_common::message::fault::DELAY_MS_MAX;
 use ringkv_common::name::{NodeName, Ports};
 use ringkv_common::placement::{Strategy, WEIGHT_DEFAULT, WEIGHT_MAX};
 use ringkv_common::ring::orchestrator::Step;
@@ -68,6 +69,8 @@ pub struct Settings {
     pub founding: Founding,
     /// How many replicas answer where a request does not say.
     pub quorums: Defaults,
+    /// Whether nodes take faults on purpose, and then the delays that they begin with: a row for each node.
+    pub faults: Option<Vec<Vec<u32>>>,
     /// Whether the cluster is to be forgotten.
     pub reset: bool,
     /// What messages are held to.
@@ -116,6 +119,7 @@ impl Settings {
             memory: options.memory,
             founding: founding(&options, cluster_id),
             quorums: quorums(&options)?,
+            faults: faults(&options)?,
             reset: options.reset,
             limits: limits(&options)?,
             logs: options.log_format.unwrap_or_default(),
@@ -232,16 +236,35 @@ fn quorums(options: &Options) -> anyhow::Result<Defaults> {
 
 /// What can be said but not honoured yet is refused, not ignored.
 fn later_releases(options: &Options) -> anyhow::Result<()> {
-    let unknown = [
-        ("--durability", options.durability.as_deref(), "the disk, in a later release"),
-        ("\"delays\" in the file", options.delays.as_ref().map(|_| "given"), "a later release"),
-    ];
-    for (option, wanted, comes_with) in unknown {
-        if let Some(wanted) = wanted {
-            return Err(refused(format!("{option} is {wanted}: it comes with {comes_with}; leave it out")));
+    match &options.durability {
+        None => Ok(()),
+        Some(wanted) => Err(refused(format!(
+            "--durability is {wanted}: it comes with the disk, in a later release; leave it out"
+        ))),
+    }
+}
+
+/// The faults on purpose that each node begins with; `None` where nodes take none.
+fn faults(options: &Options) -> anyhow::Result<Option<Vec<Vec<u32>>>> {
+    let rows = options.delays.clone().unwrap_or_default();
+    if !rows.is_empty() && !options.allow_faults {
+        return Err(refused("\"delays\" in the file slow nodes down on purpose: add --allow-faults"));
+    }
+    for (n, row) in rows.iter().enumerate() {
+        if row.len() != rows.len() {
+            return Err(refused(format!(
+                "\"delays\": the row of node-{n} has {} numbers, there are {} rows: it takes one for each node",
+                row.len(),
+                rows.len()
+            )));
+        }
+        if let Some(ms) = row.iter().find(|ms| **ms > DELAY_MS_MAX) {
+            return Err(refused(format!(
+                "\"delays\": node-{n} has one of {ms} ms: 0 to {DELAY_MS_MAX} are allowed"
+            )));
         }
     }
-    Ok(())
+    Ok(options.allow_faults.then_some(rows))
 }
 
 fn check_bind(bind: &str, insecure: bool) -> anyhow::Result<()> {
@@ -349,7 +372,12 @@ mod tests {
             (r#"{"partitions":100}"#, "a power of two from 64"),
             (r#"{"weight":10001}"#, "0 to 10000"),
             (r#"{"cluster":"a/b"}"#, "letters, digits"),
-            (r#"{"delays":[[0]]}"#, "\"delays\" in the file is given: it comes with a later release"),
+            (r#"{"delays":[[0]]}"#, "add --allow-faults"),
+            (
+                r#"{"allow-faults":true,"delays":[[0,1],[1]]}"#,
+                "the row of node-1 has 1 numbers, there are 2 rows",
+            ),
+            (r#"{"allow-faults":true,"delays":[[60001]]}"#, "node-0 has one of 60001 ms: 0 to 60000"),
             (
                 r#"{"durability":"fsync"}"#,
                 "--durability is fsync: it comes with the disk, in a later release",

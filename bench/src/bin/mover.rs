@@ -62,6 +62,7 @@ impl Half {
             limits: Limits::default(),
             actor: u128::from(n) + 1,
             quorums: Default::default(),
+            allow_faults: false,
         });
         let now = Now { mono_us: 1, wall_ms: 1_800_000_000_000 };
         Half {
@@ -134,6 +135,7 @@ impl Half {
                     | Effect::Drop { .. }
                     | Effect::Adopted(_)
                     | Effect::Connect { .. }
+                    | Effect::Fault(_)
                     | Effect::Leave => continue,
                 };
                 let began = Instant::now();

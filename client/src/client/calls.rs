@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringkv_common::message::fault::Fault;
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::Ring;
 
@@ -236,6 +237,27 @@ impl Client {
     /// See [`Error`].
     pub fn accept_loss(&mut self, node: NodeName) -> Result<(), Error> {
         self.done(Op::accept_loss(node)).map(drop)
+    }
+
+    /// Has a node do wrong on purpose, or do so no more.
+    ///
+    /// # Errors
+    /// See [`Error`]; a node that was not started with `--allow-faults` refuses.
+    pub fn fault(&mut self, node: NodeName, fault: &Fault) -> Result<(), Error> {
+        self.done(Op::fault(node, fault.clone())).map(drop)
+    }
+
+    /// Has a node compare what it holds with the other owners now, and take what it lacks. Returns those that it
+    /// compares with.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn repair(&mut self, node: NodeName) -> Result<Vec<NodeName>, Error> {
+        #[derive(serde::Deserialize)]
+        struct Compares {
+            compares_with: Vec<NodeName>,
+        }
+        self.document(Op::repair(node))?.read::<Compares>().map(|compares| compares.compares_with)
     }
 
     /// The ring of the pinned node, which the client then uses for what names a node.

@@ -9,6 +9,7 @@ mod console;
 mod drive;
 pub mod dump;
 pub mod explain;
+pub mod faults;
 mod files;
 pub mod load;
 pub mod plan;

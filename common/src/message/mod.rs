@@ -3,6 +3,7 @@
 //! `request` reads what any ZeroMQ client may send, and refuses what is none of it with a reason; `reply` writes the
 //! answers; `peer` is the codec between nodes. All three speak in the types of this module.
 
+pub mod fault;
 pub mod peer;
 pub mod reply;
 pub mod request;
@@ -195,6 +196,10 @@ pub enum Operation {
     Consent(Question),
     /// Says that lost data is known to be lost.
     AcceptLoss,
+    /// FAULT: does something wrong on purpose, or ends that.
+    Fault(fault::Fault),
+    /// REPAIR: compares with the other owners now.
+    Repair,
 }
 
 /// How many replicas must answer.

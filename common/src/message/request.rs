@@ -10,6 +10,7 @@ use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::fault::Fault;
 use super::text;
 use super::{
     Code, Condition, Failure, KeyOp, Level, Limits, Operation, Page, Request, Scope, TIMEOUT_MS_DEFAULT,
@@ -26,8 +27,7 @@ use crate::version::{Content, Context};
 pub const REQUEST_BYTES_MAX: usize = 64;
 
 /// The names of all operations, for the error that lists them.
-const OPS: &str =
-    "PUT, GET_ONE, GET_ALL, INSERT, UPDATE, DELETE, MPUT, MGET, SEARCH, SHOW_ALL, EXPLAIN, STATUS, PING";
+const OPS: &str = "PUT, GET_ONE, GET_ALL, INSERT, UPDATE, DELETE, MPUT, MGET, SEARCH, SHOW_ALL, EXPLAIN, STATUS, PING, REPAIR, FAULT";
 
 /// A refused request: the `id` that could still be read, and why.
 pub type Refused = (Option<Box<str>>, Failure);
@@ -96,6 +96,8 @@ struct Fields<'a> {
     change: Option<Kind>,
     base: Option<u64>,
     reach: Option<Vec<Node>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    fault: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -205,6 +207,8 @@ fn understand(f: Fields, second: Option<&[u8]>, limits: &Limits) -> Result<(Oper
         "PING" => Operation::Ping,
         "CONSENT" => Operation::Consent(question(f)?),
         "ACCEPT_LOSS" => Operation::AcceptLoss,
+        "FAULT" => Operation::Fault(fault(&f)?),
+        "REPAIR" => Operation::Repair,
         _ => {
             let name: String = op.chars().take(64).collect();
             return Err(Failure::new(Code::UnknownOp, format!("no operation \"{name}\": there are {OPS}")));
@@ -224,6 +228,7 @@ fn check_fields(op: &str, f: &Fields) -> Result<(), Failure> {
         ("scope", &["GET_ALL"]),
         ("limit", &["GET_ALL", "SHOW_ALL"]),
         ("cursor", &["GET_ALL", "SHOW_ALL"]),
+        ("fault", &["FAULT"]),
     ];
     let given = [
         f.key.is_some(),
@@ -234,14 +239,21 @@ fn check_fields(op: &str, f: &Fields) -> Result<(), Failure> {
         f.scope.is_some(),
         f.limit.is_some(),
         f.cursor.is_some(),
+        f.fault.is_some(),
     ];
-    let known = allowed.iter().any(|(_, ops)| ops.contains(&op)) || matches!(op, "STATUS" | "PING");
+    let known =
+        allowed.iter().any(|(_, ops)| ops.contains(&op)) || matches!(op, "STATUS" | "PING" | "REPAIR");
     for ((field, ops), given) in allowed.iter().zip(given) {
         if given && known && !ops.contains(&op) {
             return Err(bad(format!("{op} has no field \"{field}\"")));
         }
     }
     Ok(())
+}
+
+fn fault(f: &Fields) -> Result<Fault, Failure> {
+    let raw = f.fault.ok_or_else(|| bad("FAULT needs the field \"fault\", as {\"do\":\"fail\"}"))?;
+    serde_json::from_str(raw.get()).map_err(|e| bad(format!("in fault: {e}")))
 }
 
 fn key(f: &Fields) -> Result<Key, Failure> {

@@ -123,6 +123,16 @@ impl Node {
         self.compare(with);
     }
 
+    /// Begins a round with every node that it shares partitions with and that answers. Returns them.
+    pub(super) fn compare_with_all(&mut self) -> Vec<NodeName> {
+        let Some(ring) = self.ring.clone() else { return Vec::new() };
+        let names = ring.nodes.iter().map(|node| node.name).filter(|name| *name != self.id.name);
+        let shares = |name: &NodeName| !shared(&ring, self.id.name, *name).is_empty();
+        let with: Vec<NodeName> = names.filter(|name| !self.is_away(*name) && shares(name)).collect();
+        with.iter().for_each(|name| self.compare(*name));
+        with
+    }
+
     fn compare(&mut self, with: NodeName) {
         let token = self.exchange(Exchange::Roots { with });
         self.out.push(Effect::Sums { token, partition: None });

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ringkv_common::key::Key;
 use ringkv_common::message::Frames;
+use ringkv_common::message::fault::Fault;
 use ringkv_common::message::peer::{Frame, Message, Record, Stretch};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::Ring;
@@ -116,6 +117,8 @@ pub enum Event<'a> {
 /// What a node wants done.
 #[derive(Debug, PartialEq)]
 pub enum Effect {
+    /// Do this wrong from now on with what is sent to other nodes, or do so no more.
+    Fault(Fault),
     /// Answer a client.
     Reply {
         /// Whom.

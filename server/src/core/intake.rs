@@ -41,6 +41,8 @@ impl Node {
             }
             Operation::Consent(question) => self.on_consent(client, id, terms, question),
             Operation::AcceptLoss => self.accept_loss(client, id, terms),
+            Operation::Fault(fault) => self.on_fault(client, id, terms, fault),
+            Operation::Repair => self.on_repair(client, id, terms),
         }
     }
 

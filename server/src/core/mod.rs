@@ -22,6 +22,7 @@ mod coordinate;
 mod detector;
 mod effect;
 mod fanout;
+mod faults;
 mod fill;
 mod gather;
 mod gossip;
@@ -91,6 +92,8 @@ pub struct Identity {
     pub actor: u128,
     /// Quorums of requests that name none.
     pub quorums: Defaults,
+    /// Whether it takes faults on purpose.
+    pub allow_faults: bool,
 }
 
 /// Silence of a peer after which an operation is told it again, in milliseconds; then twice as long each time.
@@ -128,6 +131,8 @@ pub struct Node {
     unsettled: usize,
     /// The last beat heard from each node.
     beats: BTreeMap<NodeName, Beat>,
+    /// Told to fail.
+    failed: bool,
     /// Peers' requests under way: one that is told again meanwhile is not begun again.
     open: BTreeSet<(NodeName, Id)>,
 }
@@ -157,6 +162,7 @@ impl Node {
             waiting_bytes: 0,
             unsettled: 0,
             beats: BTreeMap::new(),
+            failed: false,
             open: BTreeSet::new(),
         }
     }
@@ -168,6 +174,7 @@ impl Node {
         match event {
             Event::Request { client, body, value } => self.on_request(client, body, value),
             Event::TooManyFrames { client, frames } => self.on_too_many_frames(client, frames),
+            Event::Peer(_) if self.failed => {}
             Event::Peer(frame) => self.on_peer(frame),
             Event::Unsent { to, message } => self.on_unsent(to, message),
             Event::Read { token, siblings } => self.on_read(token, siblings),
@@ -182,6 +189,9 @@ impl Node {
             Event::Close { within_ms } => self.close(within_ms),
             Event::Gossip(on) => self.switch_gossip(on),
             Event::Tick => self.on_tick(),
+        }
+        if self.failed {
+            self.out.retain(|effect| !matches!(effect, Effect::Send { .. }));
         }
         std::mem::swap(&mut self.out, effects);
     }

@@ -64,6 +64,7 @@ fn identity(n: u16) -> Identity {
         limits: Limits { value_bytes_max: 1000, message_bytes_max: 20_000 },
         actor: 0xA000 + u128::from(n),
         quorums: Default::default(),
+        allow_faults: false,
     }
 }
 
@@ -184,6 +185,7 @@ impl Bench {
                 None
             }
             Effect::Adopted(_) => None,
+            Effect::Fault(_) => None,
             Effect::Leave => {
                 self.left = true;
                 None

@@ -123,6 +123,11 @@ impl Clients {
         Ok(Some(Incoming { client, frames: frames.into_iter().collect(), count: count - body, complete }))
     }
 
+    /// Whoever asked gets no reply.
+    pub fn forget(&mut self, client: Client) {
+        self.waiting.try_remove(client.0 as usize);
+    }
+
     /// Keeps a reply for [`Clients::flush`], or for the next ones.
     pub fn reply(&mut self, client: Client, frames: Frames) {
         self.held_bytes += frames.body.len();

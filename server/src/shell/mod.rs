@@ -4,6 +4,7 @@
 //! work that may take long, so they wait in line and one slice runs between other events.
 
 mod clients;
+mod faults;
 mod monitor;
 mod outgoing;
 mod peers;
@@ -17,12 +18,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ringkv_common::key::Key;
 use ringkv_common::message::Limits;
+use ringkv_common::message::fault::Fault;
+use ringkv_common::message::peer::Message;
 use ringkv_common::name::{NodeName, Ports};
 use ringkv_common::ring::Ring;
 use ringkv_common::time::Now;
 use thiserror::Error;
 
 use self::clients::Clients;
+use self::faults::{Fate, Faults};
 use self::monitor::Monitor;
 use self::peers::Peers;
 pub use self::sockets::only_ipv6;
@@ -67,6 +71,8 @@ pub struct Config {
     pub consul: String,
     /// Quorums of requests that name none.
     pub quorums: Defaults,
+    /// Faults on purpose that it begins with; `None`: it takes none.
+    pub faults: Option<Vec<Fault>>,
 }
 
 /// Why a node could not start or go on.
@@ -149,6 +155,7 @@ pub struct Shell {
     store: Memory,
     clients: Clients,
     peers: Peers,
+    faults: Faults,
     monitors: [Monitor; 2],
     /// When a busy loop listens to them next.
     listen_at_us: u64,
@@ -185,7 +192,10 @@ impl Shell {
             limits: config.limits,
             actor: u128::from_le_bytes(actor),
             quorums: config.quorums,
+            allow_faults: config.faults.is_some(),
         });
+        let mut faults = Faults::new(u64::from_le_bytes(actor[..8].try_into().expect("eight of sixteen")));
+        config.faults.iter().flatten().for_each(|fault| faults.take(fault));
         let (sender, commands) = sync_channel(COMMANDS_MAX);
         let (waker, sleeper) = wake::pair()?;
         Ok(Shell {
@@ -194,6 +204,7 @@ impl Shell {
             store: Memory::new(0),
             clients,
             peers,
+            faults,
             monitors: [of_clients, of_peers],
             listen_at_us: 0,
             commands,
@@ -222,6 +233,7 @@ impl Shell {
             busy |= self.take_frames(now)?;
             busy |= self.run_scan(now);
             busy |= self.flush_peers(now);
+            busy |= self.send_late(now);
             if !busy || now.mono_us >= self.listen_at_us {
                 self.listen_at_us = now.mono_us + LISTEN_US;
                 self.monitors.iter_mut().for_each(|monitor| monitor.listen(now.mono_us));
@@ -278,6 +290,10 @@ impl Shell {
             let Some(message) = self.clients.receive()? else { break };
             taken += 1;
             let client = message.client;
+            if self.node.has_failed() && !message.frames.first().is_some_and(|body| is_fault(body)) {
+                self.clients.forget(client);
+                continue;
+            }
             let event = match message.frames.as_slice() {
                 [body] if message.complete => Event::Request { client, body, value: None },
                 [body, value] if message.complete => Event::Request { client, body, value: Some(value) },
@@ -370,10 +386,12 @@ impl Shell {
         match effect {
             Effect::Reply { client, frames } => self.clients.reply(client, frames),
             Effect::Send { to, message } => {
-                let cluster = self.node.cluster_id();
-                let unsent = self.peers.send(now, to, cluster, message);
-                return unsent.map(|message| Event::Unsent { to, message });
+                if !self.faults.none() && self.faults.fate(now.mono_us, to, &message) != Fate::Sent {
+                    return None;
+                }
+                return self.send(now, to, message);
             }
+            Effect::Fault(fault) => self.faults.take(&fault),
             Effect::Read { token, key } => {
                 let siblings = self.store.read(&key);
                 return Some(Event::Read { token, siblings });
@@ -410,6 +428,24 @@ impl Shell {
         None
     }
 
+    fn send(&mut self, now: Now, to: NodeName, message: Message) -> Option<Event<'static>> {
+        let cluster = self.node.cluster_id();
+        let unsent = self.peers.send(now, to, cluster, message);
+        unsent.map(|message| Event::Unsent { to, message })
+    }
+
+    /// Sends what faults made late, when it is due.
+    fn send_late(&mut self, now: Now) -> bool {
+        let mut busy = false;
+        while let Some((to, message)) = self.faults.due(now.mono_us) {
+            busy = true;
+            if let Some(event) = self.send(now, to, message) {
+                self.step(now, event);
+            }
+        }
+        busy
+    }
+
     fn gauges(&self) -> Gauges {
         let (unread_replies, unread_bytes) = self.clients.unread();
         Gauges {
@@ -432,7 +468,8 @@ impl Shell {
     }
 
     fn sleep(&mut self) -> Result<(), ShellError> {
-        let until = self.node.wake_at().map_or(SLEEP_MAX, |at| {
+        let wake_at = self.node.wake_at().into_iter().chain(self.faults.wake_at()).min();
+        let until = wake_at.map_or(SLEEP_MAX, |at| {
             Duration::from_micros(at.saturating_sub(self.started.elapsed().as_micros() as u64))
         });
         let bound = if self.peers.waiting() { SLEEP_UNSENT } else { SLEEP_MAX };
@@ -442,6 +479,11 @@ impl Shell {
         self.sleeper.sleep(&sockets, timeout)?;
         Ok(())
     }
+}
+
+/// Whether a request is about faults, as far as a node cares that hears of nothing else.
+fn is_fault(body: &[u8]) -> bool {
+    body.windows(7).any(|part| part == b"\"FAULT\"")
 }
 
 fn key_to_read(effect: &Effect) -> Option<&Key> {

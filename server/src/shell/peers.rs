@@ -264,6 +264,7 @@ mod tests {
             cluster: "ringkv".into(),
             consul: "http://127.0.0.1:8500".into(),
             quorums: Default::default(),
+            faults: None,
         };
         Peers::bind(zmq::Context::new(), &config).unwrap().0
     }

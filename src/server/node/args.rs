@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use ringkv_common::message::Limits;
+use ringkv_common::message::fault::Fault;
 use ringkv_common::name::{NodeName, Ports};
 use ringkv_server::core::Defaults;
 use ringkv_server::shell::Config;
@@ -55,6 +56,12 @@ pub struct Args {
     /// Whether nobody stands in for replicas that are away
     #[arg(long)]
     pub strict: bool,
+    /// Whether it takes faults on purpose
+    #[arg(long)]
+    pub allow_faults: bool,
+    /// The average milliseconds that its messages to node-0, node-1 and so on take
+    #[arg(long, value_delimiter = ',', requires = "allow_faults")]
+    pub delays: Vec<u32>,
     /// How logs look
     #[arg(long)]
     pub log_format: Format,
@@ -88,6 +95,14 @@ impl Args {
         if !sloppy {
             all.push("--strict".into());
         }
+        if let Some(rows) = &settings.faults {
+            all.push("--allow-faults".into());
+            let row = rows.get(usize::from(name.0)).into_iter().flatten();
+            let row: Vec<String> = row.map(u32::to_string).collect();
+            if !row.is_empty() {
+                all.push(format!("--delays={}", row.join(",")).into());
+            }
+        }
         if !settings.memory {
             // In full: whoever looks at the command line may be in another folder.
             let folder =
@@ -110,6 +125,12 @@ impl Args {
             .ok_or_else(|| refused(format!("port {0} leaves no room for {0} + 10000", self.port)))
     }
 
+    /// The faults that it begins with.
+    fn faults(&self) -> Vec<Fault> {
+        let delays = (0u16..).zip(&self.delays).filter(|(n, ms)| **ms > 0 && *n != self.name.0);
+        delays.map(|(n, ms)| Fault::Delay { to: Some(NodeName(n)), ms: *ms }).collect()
+    }
+
     /// What the shell is started with.
     pub fn shell(&self) -> anyhow::Result<Config> {
         Ok(Config {
@@ -120,6 +141,7 @@ impl Args {
             limits: Limits { value_bytes_max: self.max_value, message_bytes_max: self.max_message },
             cluster: self.cluster.clone(),
             consul: self.consul.clone(),
+            faults: self.allow_faults.then(|| self.faults()),
             quorums: Defaults { read: self.read_quorum, write: self.write_quorum, sloppy: !self.strict },
         })
     }
@@ -131,6 +153,21 @@ mod tests {
 
     use super::*;
     use crate::server::cli::Options;
+
+    #[test]
+    fn delays_of_a_file_reach_the_node_they_are_for() {
+        let options = r#"{"allow-faults":true,"delays":[[0,200],[50,0]]}"#;
+        let settings = Settings::new(serde_json::from_str(options).expect("options"), ClusterId(1));
+        let settings = settings.expect("settings");
+        let place = settings.place(NodeName(1)).expect("a place");
+        let args = Args::try_parse_from(Args::write(NodeName(1), &place, &settings)).expect("our own");
+        let faults = args.shell().expect("a shell").faults;
+        assert_eq!(faults, Some(vec![Fault::Delay { to: Some(NodeName(0)), ms: 50 }]));
+        let none =
+            Settings::new(serde_json::from_str("{}").expect("options"), ClusterId(1)).expect("settings");
+        let args = Args::try_parse_from(Args::write(NodeName(1), &place, &none)).expect("our own");
+        assert_eq!(args.shell().expect("a shell").faults, None);
+    }
 
     #[test]
     fn a_node_reads_what_the_launcher_wrote() {
