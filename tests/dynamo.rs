@@ -86,7 +86,11 @@ fn failure() {
     let refused = put(&world, owners[0], "no", json!({"quorum": "strict"}));
     assert_eq!(refused["code"], "QUORUM_FAILED", "{refused}");
     let written = put(&world, others[0], "meanwhile", json!({"want": ["receipt"]}));
-    assert_eq!((&written["status"], &written["receipt"]["hinted"]), (&json!("OK"), &json!(true)), "{written}");
+    assert_eq!(
+        (&written["status"], &written["receipt"]["hinted"]),
+        (&json!("OK"), &json!(true)),
+        "{written}"
+    );
     let hints = || others.iter().map(|n| world.status(*n).unwrap()["stored"].as_u64().unwrap()).sum::<u64>();
     assert_eq!(hints(), 2, "one for each that failed");
     for n in &owners[1..] {
@@ -187,6 +191,9 @@ fn a_node_that_was_not_started_for_faults_takes_none() {
         let reply = ask(world.port(0), &json!({"op": "FAULT", "fault": fault})).unwrap();
         assert_eq!(reply["code"], "BAD_REQUEST", "{fault}: {reply}");
     }
-    assert_eq!(ask(world.port(0), &json!({"op": "FAULT", "fault": {"do": "clear"}})).unwrap()["status"], "OK");
+    assert_eq!(
+        ask(world.port(0), &json!({"op": "FAULT", "fault": {"do": "clear"}})).unwrap()["status"],
+        "OK"
+    );
     launcher.terminate();
 }

@@ -167,6 +167,9 @@ impl Cluster {
                 return self.store(name, Work::Digest(token, stretch, slice));
             }
             Effect::Sums { token, partition } => return self.store(name, Work::Sums(token, partition)),
+            Effect::Dead { token, partitions, partitions_max, dead_max } => {
+                return self.store(name, Work::Dead(token, partitions, partitions_max, dead_max));
+            }
             Effect::Measure { token } => return self.store(name, Work::Measure(token)),
             Effect::Drop { token, partition } => return self.store(name, Work::Drop(token, partition)),
             Effect::Adopted(ring) => self.on_adopted(name, &ring),

@@ -31,6 +31,7 @@ pub enum Work {
     Digest(Token, Stretch, Slice),
     /// Say sums.
     Sums(Token, Option<u32>),
+    Dead(Token, Vec<u32>, usize, usize),
     /// Count.
     Measure(Token),
 }
@@ -77,6 +78,8 @@ impl Process {
             limits: Limits::default(),
             actor,
             quorums,
+            // Longer than any message lives here; and so short that a storm sees it.
+            tombstone_ms: 10_000,
             allow_faults: false,
         });
         Process {
@@ -124,6 +127,10 @@ impl Process {
                 let (digests, next) = self.store.digests(&stretch, slice);
                 Event::Digested { token, digests, next }
             }
+            Work::Dead(token, partitions, partitions_max, dead_max) => {
+                let dead = self.store.dead_in(&partitions, partitions_max, dead_max);
+                Event::Dead { token, dead }
+            }
             Work::Sums(token, partition) => Event::Sums { token, sums: self.store.sums(partition) },
             Work::Measure(token) => {
                 let gauges = Gauges { store: self.store.kind(), ..Gauges::default() };
@@ -139,7 +146,7 @@ impl Work {
         match self {
             Work::Read(..) | Work::ReadMany(_) | Work::Measure(_) => 0,
             Work::Persist(..) | Work::Drop(..) => 1,
-            Work::Scan(..) | Work::Digest(..) | Work::Sums(..) => 2,
+            Work::Scan(..) | Work::Digest(..) | Work::Sums(..) | Work::Dead(..) => 2,
         }
     }
 }

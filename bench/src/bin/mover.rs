@@ -62,6 +62,7 @@ impl Half {
             limits: Limits::default(),
             actor: u128::from(n) + 1,
             quorums: Default::default(),
+            tombstone_ms: ringkv_server::core::TOMBSTONE_MS,
             allow_faults: false,
         });
         let now = Now { mono_us: 1, wall_ms: 1_800_000_000_000 };
@@ -132,6 +133,7 @@ impl Half {
                     Effect::Reply { .. }
                     | Effect::Measure { .. }
                     | Effect::Sums { .. }
+                    | Effect::Dead { .. }
                     | Effect::Drop { .. }
                     | Effect::Adopted(_)
                     | Effect::Connect { .. }

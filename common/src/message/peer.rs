@@ -92,6 +92,9 @@ impl Stretch {
     }
 }
 
+/// A deleted key: its hash, and the digest of what is held of it.
+pub type Dead = (u64, u64);
+
 /// What came of a state that an owner was told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Taken {
@@ -173,6 +176,35 @@ pub enum Message {
         round: u32,
         /// Whether there is more to say.
         taken: Taken,
+    },
+    /// Do you hold these tombstones as I do, and if you own none of the partition, nothing of it at all?
+    Confirm {
+        /// Number of the request.
+        id: Id,
+        /// The sender's.
+        epoch: u64,
+        /// The partition.
+        partition: u32,
+        /// The tombstones; none for who is no owner.
+        dead: Vec<Dead>,
+    },
+    /// These, durably.
+    Confirmed {
+        /// Number of the request.
+        id: Id,
+        /// Those that are held alike.
+        dead: Vec<Dead>,
+        /// Whether no record is held of a partition that others own.
+        clean: bool,
+    },
+    /// All nodes have confirmed these tombstones: forget them.
+    Collect {
+        /// The sender's.
+        epoch: u64,
+        /// The partition.
+        partition: u32,
+        /// The tombstones.
+        dead: Vec<Dead>,
     },
     /// What do you hold of this key? For a read that needs several owners.
     Query {

@@ -179,6 +179,11 @@ impl Siblings {
         seen
     }
 
+    /// Whether it is deleted, and nothing else: all that is held are tombstones.
+    pub fn is_dead(&self) -> bool {
+        !self.versions.is_empty() && self.versions.iter().all(|v| v.content.is_tombstone())
+    }
+
     /// The version that a request wrote, where it is still held.
     pub fn of_request(&self, request: u64) -> Option<&Version> {
         self.versions.iter().find(|v| request != 0 && v.request == request)

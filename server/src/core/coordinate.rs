@@ -112,6 +112,7 @@ impl Node {
             Task::Join(join) => Some(join.key.clone()),
             Task::GivenUp(key) => Some(key.clone()),
             Task::InspectKey(inspect) => Some(inspect.key.clone()),
+            Task::Collect(collect) => Some(collect.key.clone()),
             _ => None,
         }
     }
@@ -129,6 +130,7 @@ impl Node {
             Some(Task::Op(_)) => self.proceed_write(token, key),
             Some(Task::Join(_)) => self.proceed_join(token),
             Some(Task::Absorb(_)) => self.proceed_absorb(token, key),
+            Some(Task::Collect(_)) => self.proceed_collect(token, key),
             Some(Task::GivenUp(_)) => drop(self.tasks.take(token)),
             Some(Task::InspectKey(_)) => self.proceed_inspect(token, key),
             _ => {}

@@ -90,6 +90,13 @@ pub enum Event<'a> {
         /// (partition, or bucket, and the lower half of its sum), sorted.
         sums: Vec<(u32, u64)>,
     },
+    /// The answer to [`Effect::Dead`].
+    Dead {
+        /// The task.
+        token: Token,
+        /// Partitions that have some, with keys and digests.
+        dead: Vec<(u32, Vec<(Key, u64)>)>,
+    },
     /// The answer to [`Effect::Measure`].
     Measured {
         /// The task.
@@ -187,6 +194,17 @@ pub enum Effect {
         token: Token,
         /// Which partition; `None`: all.
         partition: Option<u32>,
+    },
+    /// Look for deleted keys in these partitions, in their order.
+    Dead {
+        /// The task.
+        token: Token,
+        /// Where.
+        partitions: Vec<u32>,
+        /// Partitions at most that have some.
+        partitions_max: usize,
+        /// Keys at most of each.
+        dead_max: usize,
     },
     /// Count what the store holds.
     Measure {

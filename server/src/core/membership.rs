@@ -166,6 +166,7 @@ impl Node {
         self.restart_requests(&ring);
         self.begin_transfers(&ring);
         self.anti_entropy_in_ring(&ring);
+        self.collect_in_ring(&ring);
         self.gossip_in_ring();
     }
 

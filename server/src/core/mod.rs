@@ -18,6 +18,7 @@ mod answer;
 mod anti_entropy;
 mod author;
 mod close;
+mod collect;
 mod coordinate;
 mod detector;
 mod effect;
@@ -63,6 +64,7 @@ pub use status::{Gauges, Gossip, Peer, Status};
 
 use self::anti_entropy::AntiEntropy;
 use self::author::Author;
+use self::collect::Collection;
 use self::detector::Detector;
 use self::hints::Hints;
 use self::keys::Keys;
@@ -92,12 +94,16 @@ pub struct Identity {
     pub actor: u128,
     /// Quorums of requests that name none.
     pub quorums: Defaults,
+    /// How long tombstones stay after all nodes have confirmed them, in milliseconds: longer than any message lives.
+    pub tombstone_ms: u64,
     /// Whether it takes faults on purpose.
     pub allow_faults: bool,
 }
 
 /// Silence of a peer after which an operation is told it again, in milliseconds; then twice as long each time.
 const RESEND_MS: u64 = 300;
+/// What [`Identity::tombstone_ms`] is where nobody experiments (scylladb#23712, Garage's 24 h).
+pub const TOMBSTONE_MS: u64 = 600_000;
 /// Age up to which a forwarded operation is done without asking others whether they did it, in milliseconds. Whoever
 /// forwards it asks another owner after [`RESEND_MS`], and not before.
 const FRESH_MS: u64 = RESEND_MS - 50;
@@ -123,6 +129,7 @@ pub struct Node {
     membership: Membership,
     transfers: Transfers,
     anti_entropy: AntiEntropy,
+    collection: Collection,
     hints: Hints,
     detector: Detector,
     gossip: gossip::Counts,
@@ -156,6 +163,7 @@ impl Node {
             membership: Membership::default(),
             transfers: Transfers::default(),
             anti_entropy: AntiEntropy::default(),
+            collection: Collection::default(),
             hints: Hints::default(),
             detector,
             gossip: gossip::Counts::default(),
@@ -183,6 +191,7 @@ impl Node {
             Event::Scanned { token, records, next } => self.on_scanned(token, records, next),
             Event::Digested { token, digests, next } => self.on_digested(token, digests, next),
             Event::Sums { token, sums } => self.on_sums(token, &sums),
+            Event::Dead { token, dead } => self.on_dead(token, dead),
             Event::Measured { token, measures, gauges } => self.on_measured(token, &measures, &gauges),
             Event::RingAbsent => self.membership.saw_no_ring(),
             Event::Ring(ring) => self.on_ring(ring),
@@ -200,7 +209,8 @@ impl Node {
     pub fn wake_at(&self) -> Option<u64> {
         let (tasks, membership) = (self.tasks.wake_at(), self.membership.wake_at());
         let (transfers, detector) = (self.transfers.wake_at(), self.detector.wake_at());
-        [tasks, membership, transfers, detector, self.anti_entropy.wake_at()].into_iter().flatten().min()
+        let (repairs, collects) = (self.anti_entropy.wake_at(), self.collection.wake_at());
+        [tasks, membership, transfers, detector, repairs, collects].into_iter().flatten().min()
     }
 
     /// The ring it goes by.
@@ -224,6 +234,7 @@ impl Node {
         self.tick_transfers();
         self.tick_gossip();
         self.tick_anti_entropy();
+        self.tick_collect();
     }
 
     fn on_too_many_frames(&mut self, client: Client, frames: usize) {

@@ -79,6 +79,11 @@ impl Node {
             Message::Query { id, epoch, key, digest, request } => {
                 self.on_query(from, id, epoch, key, (digest, request));
             }
+            Message::Confirm { id, epoch, partition, dead } => {
+                self.on_confirm(from, id, epoch, partition, dead);
+            }
+            Message::Confirmed { id, dead, clean } => self.on_confirmed(from, id, dead, clean),
+            Message::Collect { epoch, partition, dead } => self.on_collect(epoch, partition, dead),
             Message::Inspect { id, key } => self.on_inspect(Asker::Search { from, id }, from, id, key),
             Message::Roots { id, epoch, sums } => self.on_roots(from, id, epoch, sums),
             Message::Differ { id, partitions } => self.on_differ(from, id, partitions),

@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use super::RESEND_MS;
 use super::absorb::Absorb;
 use super::anti_entropy::Exchange;
+use super::collect::{Collect, Looking};
 use super::effect::{Client, Token};
 use super::gather::Gathering;
 use super::listing::Listing;
@@ -267,6 +268,8 @@ pub enum Task {
     Pull(Box<Pull>),
     Dropping(Dropping),
     Exchange(Box<Exchange>),
+    Looking(Box<Looking>),
+    Collect(Box<Collect>),
 }
 
 #[derive(Debug)]
@@ -302,6 +305,12 @@ impl Tasks {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.places.len()
+    }
+
+    /// A number that no task has: for questions whose answers are told apart by it.
+    pub fn number(&mut self) -> Token {
+        self.serial += 1;
+        self.serial << PLACE_BITS | ((1 << PLACE_BITS) - 1)
     }
 
     /// Adds a task.
@@ -398,6 +407,8 @@ impl Tasks {
             | Task::Give(_)
             | Task::InspectKey(_)
             | Task::Exchange(_)
+            | Task::Looking(_)
+            | Task::Collect(_)
             | Task::Pull(_) => false,
             Task::Dropping(_) => false,
         });

@@ -64,6 +64,7 @@ fn identity(n: u16) -> Identity {
         limits: Limits { value_bytes_max: 1000, message_bytes_max: 20_000 },
         actor: 0xA000 + u128::from(n),
         quorums: Default::default(),
+        tombstone_ms: TOMBSTONE_MS,
         allow_faults: false,
     }
 }
@@ -224,6 +225,10 @@ impl Bench {
             Effect::Digest { token, stretch, slice } => {
                 let (digests, next) = self.store.digests(&stretch, slice);
                 Event::Digested { token, digests, next }
+            }
+            Effect::Dead { token, partitions, partitions_max, dead_max } => {
+                let dead = self.store.dead_in(&partitions, partitions_max, dead_max);
+                Event::Dead { token, dead }
             }
             Effect::Sums { token, partition } => Event::Sums { token, sums: self.store.sums(partition) },
             Effect::Measure { token } => {

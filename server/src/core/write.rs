@@ -392,6 +392,10 @@ impl Node {
             self.show_settled(token, &key);
             return self.joined(token);
         }
+        if let Some(Task::Collect(_)) = self.tasks.get(token) {
+            self.show_settled(token, &key);
+            return drop(self.tasks.take(token));
+        }
         let name = self.id.name;
         if let Some(Op { attempts, .. }) = self.tasks.op(token) {
             attempts.persists = attempts.persists.saturating_sub(1);

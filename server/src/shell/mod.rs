@@ -31,7 +31,7 @@ use self::monitor::Monitor;
 use self::peers::Peers;
 pub use self::sockets::only_ipv6;
 use self::wake::{Sleeper, Waker};
-use crate::core::{Defaults, Effect, Event, Gauges, Identity, Node, Status};
+use crate::core::{Defaults, Effect, Event, Gauges, Identity, Node, Status, TOMBSTONE_MS};
 use crate::store::{Memory, Storage};
 
 /// Messages taken from one socket before the others have their turn.
@@ -192,6 +192,7 @@ impl Shell {
             limits: config.limits,
             actor: u128::from_le_bytes(actor),
             quorums: config.quorums,
+            tombstone_ms: TOMBSTONE_MS,
             allow_faults: config.faults.is_some(),
         });
         let mut faults = Faults::new(u64::from_le_bytes(actor[..8].try_into().expect("eight of sixteen")));
@@ -335,6 +336,10 @@ impl Shell {
                 let sums = self.store.sums(partition);
                 self.step(now, Event::Sums { token, sums });
             }
+            Effect::Dead { token, partitions, partitions_max, dead_max } => {
+                let dead = self.store.dead_in(&partitions, partitions_max, dead_max);
+                self.step(now, Event::Dead { token, dead });
+            }
             other => unreachable!("{other:?} is no scan"),
         }
         true
@@ -420,7 +425,9 @@ impl Shell {
                 let measures = self.store.measures();
                 return Some(Event::Measured { token, measures, gauges: self.gauges() });
             }
-            Effect::Scan { .. } | Effect::Digest { .. } | Effect::Sums { .. } => self.scans.push_back(effect),
+            Effect::Scan { .. } | Effect::Digest { .. } | Effect::Sums { .. } | Effect::Dead { .. } => {
+                self.scans.push_back(effect);
+            }
             Effect::Adopted(ring) => self.adopt(&ring),
             Effect::Connect { node, host, port } => self.peers.connect_stranger(node, &host, port),
             Effect::Leave => self.end = Some(End::Removed),

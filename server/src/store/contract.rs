@@ -54,6 +54,10 @@ fn step<S: Storage>(engine: &mut S, twin: &mut BTreeMap<Key, Siblings>, random: 
             twin.retain(|k, _| k.partition(PARTITIONS) != partition);
         }
         1 => scan(engine, twin, &stretch(key.partition(PARTITIONS), random), random),
+        2..5 => {
+            engine.write(&key, &Siblings::default());
+            twin.remove(&key);
+        }
         _ => {
             let mut siblings = engine.read(&key);
             assert_eq!(siblings, twin.get(&key).cloned().unwrap_or_default());
@@ -160,5 +164,11 @@ fn compare<S: Storage>(engine: &S, twin: &BTreeMap<Key, Siblings>) {
         let stretch = Stretch { partition, after: None, until: None, buckets: None };
         assert_eq!(engine.scan(&stretch, &[], EVERYTHING), (of_partition(twin, partition), None));
         sums::compare(engine, twin, partition);
+        let mut dead = of_partition(twin, partition);
+        dead.retain(|(_, siblings)| siblings.is_dead());
+        let dead: Vec<(Key, u64)> =
+            dead.into_iter().map(|(key, siblings)| (key, siblings.digest())).collect();
+        assert_eq!(engine.dead(partition, usize::MAX), dead);
+        assert_eq!(engine.dead(partition, 1), dead[..dead.len().min(1)]);
     }
 }

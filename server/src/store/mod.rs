@@ -72,7 +72,7 @@ pub trait Storage {
     /// Says that these keys will be read presently, one after the other: an engine may fetch them all at once.
     fn warm<'k>(&self, _keys: impl Iterator<Item = &'k Key> + Clone) {}
 
-    /// Replaces all that is held of a key.
+    /// Replaces all that is held of a key; by the default it is forgotten.
     fn write(&mut self, key: &Key, siblings: &Siblings);
 
     /// The records of a stretch in key order, without those that `known` (sorted by hash) lists with their digest.
@@ -82,6 +82,20 @@ pub trait Storage {
     /// (hash, digest) of the stretch's records, sorted by hash, and the last key looked at, `None` at its end. Nothing of
     /// a record is returned, so `bytes_max` does not count.
     fn digests(&self, stretch: &Stretch, slice: Slice) -> (Vec<(u64, u64)>, Option<Key>);
+
+    /// The deleted keys of a partition with their digests, in key order, so many at most.
+    fn dead(&self, partition: u32, dead_max: usize) -> Vec<(Key, u64)>;
+
+    /// The deleted keys of these partitions; of so many partitions at most that have some.
+    fn dead_in(
+        &self,
+        partitions: &[u32],
+        partitions_max: usize,
+        dead_max: usize,
+    ) -> Vec<(u32, Vec<(Key, u64)>)> {
+        let with_keys = partitions.iter().map(|partition| (*partition, self.dead(*partition, dead_max)));
+        with_keys.filter(|(_, dead)| !dead.is_empty()).take(partitions_max).collect()
+    }
 
     /// Forgets a whole partition.
     fn drop_partition(&mut self, partition: u32);

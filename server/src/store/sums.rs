@@ -34,6 +34,16 @@ impl Sums {
         self.root = self.root.wrapping_add(gained);
     }
 
+    /// Takes a record of this digest out.
+    pub fn remove(&mut self, key_hash: u64, partitions: u32, digest: u64) {
+        let lost = mark(key_hash, digest);
+        if let Some(buckets) = &mut self.buckets {
+            let bucket = &mut buckets[usize::from(bucket_of(key_hash, partitions))];
+            *bucket = bucket.wrapping_sub(lost);
+            self.root = self.root.wrapping_sub(lost);
+        }
+    }
+
     /// Over all records.
     pub fn root(&self) -> u128 {
         self.root

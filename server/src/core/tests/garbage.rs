@@ -114,6 +114,18 @@ fn message() -> impl Strategy<Value = Message> {
             partition,
             held
         }),
+        (id(), epoch(), 0..70u32).prop_map(|(id, epoch, partition)| Message::Confirm {
+            id,
+            epoch,
+            partition,
+            dead: vec![(partition.into(), epoch)]
+        }),
+        (id(), any::<bool>()).prop_map(|(id, clean)| Message::Confirmed { id, dead: vec![(1, 2)], clean }),
+        (epoch(), 0..70u32).prop_map(|(epoch, partition)| Message::Collect {
+            epoch,
+            partition,
+            dead: vec![(1, 2)]
+        }),
         (id(), key()).prop_map(|(id, key)| Message::Inspect { id, key }),
         (id(), siblings()).prop_map(|(id, siblings)| Message::Inspected { id, siblings }),
         (id(), epoch()).prop_map(|(id, epoch)| Message::Refused { id, epoch }),

@@ -667,3 +667,96 @@ fn a_late_twin_takes_nothing_with_it_that_its_actor_wrote_before() {
     assert_eq!(dots, [1, 84], "the write before it is news");
     assert!(state.clock.covers(version(8, 85, 99).dot), "and the twin does not come back");
 }
+
+/// How many nodes still hold anything of the key.
+fn holders(group: &mut Group) -> usize {
+    group.benches.iter().filter(|bench| !bench.store.read(&key()).is_empty()).count()
+}
+
+const DELETE: &str = r#"{"op":"DELETE","key":"k"}"#;
+
+#[test]
+fn a_tombstone_goes_when_all_nodes_have_confirmed_it_and_a_while_has_passed() {
+    let mut group = Group::founded(5);
+    assert_eq!(group.ask(0, &put_at(1, ""))["status"], "OK");
+    assert_eq!(group.ask(1, DELETE)["status"], "OK");
+    group.pass_ms(300_000);
+    assert_eq!(holders(&mut group), 3, "before ten minutes it stays");
+    group.pass_ms(600_000);
+    assert_eq!(holders(&mut group), 0);
+    let stored: u64 = group.benches.iter().flat_map(|b| b.store.measures()).map(|(_, m)| m.stored).sum();
+    assert_eq!(stored, 0);
+    assert_eq!(group.ask(2, &put_at(2, ""))["status"], "OK");
+    group.pass_ms(900_000);
+    for n in 0..5 {
+        assert_eq!(group.ask(n, &get_at(""))["value"], 2, "what is written later lives");
+    }
+}
+
+#[test]
+fn a_node_that_is_away_keeps_all_tombstones_for_what_it_may_bring_back() {
+    let mut group = Group::founded(5);
+    let (owners, others) = group.owners(&key());
+    assert_eq!(group.ask(0, &put_at(1, ""))["status"], "OK");
+    group.settle();
+    group.down(&[owners[2]]);
+    assert_eq!(group.ask(owners[0], DELETE)["status"], "OK");
+    group.pass_ms(1_500_000);
+    assert!(holders(&mut group) >= 3, "the one that is away holds the value");
+    group.up();
+    group.pass_ms(60_000);
+    assert_eq!(code(&group.ask(owners[2], &get_at(r#","level":"ONE""#))), "KEY_NOT_FOUND");
+    // And so does one that owns nothing of it, for it may keep a hint.
+    group.down(&[others[0]]);
+    group.pass_ms(1_500_000);
+    assert_eq!(holders(&mut group), 3);
+    group.up();
+    group.pass_ms(900_000);
+    assert_eq!(holders(&mut group), 0);
+}
+
+#[test]
+fn who_keeps_a_hint_of_a_partition_does_not_confirm_that_it_holds_nothing_of_it() {
+    let mut group = Group::founded(5);
+    let (owners, others) = group.owners(&key());
+    assert_eq!(group.ask(owners[0], &put_at(1, ""))["status"], "OK");
+    let (siblings, epoch) = (group.node(owners[0]).store.read(&key()), group.ring.epoch);
+    let partition = key().partition(PARTITIONS);
+    let mut confirms = |group: &mut Group, id| {
+        let bench = group.node(others[0]);
+        bench.hear(owners[0], Message::Confirm { id, epoch, partition, dead: Vec::new() });
+        bench.sent().into_iter().find_map(|(_, message)| match message {
+            Message::Confirmed { clean, .. } => Some(clean),
+            _ => None,
+        })
+    };
+    assert_eq!(confirms(&mut group, 1), Some(true));
+    let hint = Message::Replicate { id: 2, epoch, key: key(), siblings, base: 0, request: 0, round: 0 };
+    group.node(others[0]).hear(owners[0], hint);
+    assert_eq!(confirms(&mut group, 3), Some(false));
+}
+
+#[test]
+fn what_is_written_while_a_tombstone_waits_is_not_collected() {
+    let mut group = Group::founded(3);
+    assert_eq!(group.ask(0, &put_at(1, ""))["status"], "OK");
+    assert_eq!(group.ask(0, DELETE)["status"], "OK");
+    group.pass_ms(500_000);
+    assert_eq!(group.ask(1, &put_at(2, ""))["status"], "OK");
+    group.pass_ms(60_000);
+    assert_eq!(group.ask(2, DELETE)["status"], "OK");
+    group.pass_ms(400_000);
+    assert_eq!(holders(&mut group), 3, "ten minutes begin anew with the second one");
+    // An order to collect that comes late, for what was held before, takes nothing.
+    let digest = group.benches[0].store.read(&key()).digest();
+    assert_eq!(group.ask(0, &put_at(3, ""))["status"], "OK");
+    let (epoch, partition) = (group.ring.epoch, key().partition(PARTITIONS));
+    for n in 0..3 {
+        let dead = vec![(key().hash(), digest)];
+        group.node(n).hear((n + 1) % 3, Message::Collect { epoch, partition, dead });
+    }
+    group.settle();
+    for n in 0..3 {
+        assert_eq!(group.ask(n, &get_at(r#","level":"ONE""#))["value"], 3);
+    }
+}

@@ -113,7 +113,10 @@ impl Storage for Memory {
         let (at, count) = (self.partition_of(key), self.partitions());
         let Memory { partitions, actors, scratch, sums: summed } = self;
         let Partition { entries, measure, sums } = &mut partitions[at];
-        measure.add(Measure::of(key, siblings));
+        let forgets = siblings.is_empty();
+        if !forgets {
+            measure.add(Measure::of(key, siblings));
+        }
         let mut digest: Option<u64> = None;
         let mut twins: Vec<Record> = Vec::new();
         for held in entries.get(key.hash()).into_iter().flat_map(|entry| record::raws(entry)) {
@@ -123,6 +126,18 @@ impl Storage for Memory {
             } else {
                 twins.push(held.record(actors));
             }
+        }
+        if forgets {
+            if *summed && let Some(digest) = digest {
+                sums.remove(key.hash(), count, digest);
+            }
+            if twins.is_empty() {
+                return entries.remove(key.hash());
+            }
+            scratch.clear();
+            twins.iter().for_each(|(key, siblings)| record::append(scratch, key, siblings));
+            entries.insert(key.hash(), Box::from(scratch.as_slice()));
+            return;
         }
         record::encode(scratch, actors, key, siblings);
         if !twins.is_empty() {
@@ -184,6 +199,16 @@ impl Storage for Memory {
             last = Some(raw);
         }
         (digests, None)
+    }
+
+    fn dead(&self, partition: u32, dead_max: usize) -> Vec<(Key, u64)> {
+        let measure = self.partitions[partition as usize].measure;
+        if measure.live == measure.stored {
+            return Vec::new();
+        }
+        let stretch = Stretch { partition, after: None, until: None, buckets: None };
+        let dead = self.raws(&stretch).filter(|(_, raw)| raw.measure().live == 0);
+        dead.take(dead_max).map(|(_, raw)| (raw.to_key(), raw.digest(&self.actors))).collect()
     }
 
     fn drop_partition(&mut self, partition: u32) {

@@ -77,6 +77,19 @@ impl Table {
         }
     }
 
+    /// Takes an entry out. Those behind it that stand there only because it stood before them move up.
+    pub fn remove(&mut self, hash: u64) {
+        let run = self.slots.iter().skip(self.home(hash));
+        let Some(at) = run.take_while(|s| s.entry.is_some()).position(|s| s.hash == hash) else { return };
+        let at = self.home(hash) + at;
+        self.slots[at].entry = None;
+        self.len -= 1;
+        let behind = self.slots.iter().enumerate().skip(at + 1);
+        let stays = |(place, slot): &(usize, &Slot)| slot.entry.is_none() || self.home(slot.hash) == *place;
+        let end = behind.into_iter().find(stays).map_or(self.slots.len(), |(place, _)| place);
+        self.slots[at..end].rotate_left(1);
+    }
+
     /// Fails where the run of entries reaches the end of the room.
     fn try_insert(&mut self, hash: u64, entry: Entry) -> Result<(), Entry> {
         let mut at = self.home(hash);
