@@ -347,6 +347,8 @@ pub enum Message {
         epoch: u64,
         /// As the detector wrote it.
         packet: Box<[u8]>,
+        /// Its wall clock, in milliseconds since 1970.
+        wall_ms: u64,
     },
 }
 

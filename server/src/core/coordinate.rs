@@ -49,7 +49,9 @@ impl Node {
     pub(super) fn coordinate(&mut self, token: Token, ring: &Ring, key: Key) {
         let partition = key.partition(ring.partitions);
         let readers = ring.readers(partition);
-        if self.me.is_none_or(|me| !readers.contains(&me)) || self.leaves_to_others(partition, readers) {
+        let off = self.leaves_overwrite(token, readers, ring);
+        let owns = self.me.is_some_and(|me| readers.contains(&me));
+        if !owns || off || self.leaves_to_others(partition, readers) {
             let Some(owner) = self.responsive(token, ring, readers) else { return };
             return self.forward(token, owner);
         }

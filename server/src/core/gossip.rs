@@ -38,6 +38,7 @@ impl Node {
     /// The ring has changed.
     pub(super) fn gossip_in_ring(&mut self) {
         let names: Vec<NodeName> = self.ring.iter().flat_map(|r| &r.nodes).map(|n| n.name).collect();
+        self.clocks.retain(|name| names.contains(&name));
         self.detector.ring(self.now, &names);
         self.tell_gossip();
     }
@@ -56,8 +57,9 @@ impl Node {
     /// Sends what the detector wants sent.
     fn tell_gossip(&mut self) {
         let epoch = self.epoch();
+        let wall_ms = self.now.wall_ms;
         for (to, packet) in self.detector.take_outgoing() {
-            self.send(to, Message::Gossip { epoch, packet });
+            self.send(to, Message::Gossip { epoch, packet, wall_ms });
         }
         for change in self.detector.take_changes() {
             self.gossip.suspicions += u64::from(change.to == View::Suspect);

@@ -68,6 +68,8 @@ pub struct Counters {
     pub refused_rings: u64,
     /// Messages that no peer took.
     pub unsent: u64,
+    /// Versions whose stamps are too far ahead.
+    pub stamps: u64,
 }
 
 impl Membership {

@@ -17,6 +17,7 @@ mod absorb;
 mod answer;
 mod anti_entropy;
 mod author;
+mod clocks;
 mod close;
 mod collect;
 mod coordinate;
@@ -60,10 +61,11 @@ pub use answer::LARGE_BYTES;
 pub use detector::View;
 pub use effect::{Client, Effect, Event, Token};
 pub use quorums::Defaults;
-pub use status::{Gauges, Gossip, Peer, Status};
+pub use status::{Gauges, Gossip, Peer, Status, Upkeep};
 
 use self::anti_entropy::AntiEntropy;
 use self::author::Author;
+use self::clocks::Clocks;
 use self::collect::Collection;
 use self::detector::Detector;
 use self::hints::Hints;
@@ -129,6 +131,7 @@ pub struct Node {
     membership: Membership,
     transfers: Transfers,
     anti_entropy: AntiEntropy,
+    clocks: Clocks,
     collection: Collection,
     hints: Hints,
     detector: Detector,
@@ -163,6 +166,7 @@ impl Node {
             membership: Membership::default(),
             transfers: Transfers::default(),
             anti_entropy: AntiEntropy::default(),
+            clocks: Clocks::default(),
             collection: Collection::default(),
             hints: Hints::default(),
             detector,

@@ -19,6 +19,10 @@ use crate::store::{LOOKED_BYTES_MAX, Measure, Slice};
 /// Records that a giver looks at for one answer: well below a millisecond's worth.
 const GIVE_RECORDS_MAX: usize = 2048;
 
+/// Milliseconds that a stamp may be ahead: a day. No clock is so wrong, and nothing could be written above the last stamp
+/// that there is.
+const STAMP_AHEAD_MS_MAX: u64 = 86_400_000;
+
 /// Who has a state joined, and hears when it is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
@@ -105,7 +109,10 @@ impl Node {
             Message::Inspected { id, siblings } => self.on_inspected(id, from, Ok(siblings)),
             Message::Refused { id, epoch } => self.on_refused(from, id, epoch),
             Message::Failed { id, failure } => self.on_failed(from, id, failure),
-            Message::Gossip { epoch, packet } => self.on_gossip(from, epoch, &packet),
+            Message::Gossip { epoch, packet, wall_ms } => {
+                self.clocks.hear(self.now, from, wall_ms);
+                self.on_gossip(from, epoch, &packet);
+            }
         }
     }
 
@@ -178,6 +185,15 @@ impl Node {
         }
         if self.is_open(from, id) || self.overloaded(from, id) {
             return;
+        }
+        let ahead_ms = siblings.stamp_max().wall_ms().saturating_sub(self.now.wall_ms);
+        if ahead_ms > STAMP_AHEAD_MS_MAX {
+            self.membership.counters.stamps += 1;
+            let text = format!(
+                "the stamp is {ahead_ms} ms ahead of the clock of {}, {STAMP_AHEAD_MS_MAX} are allowed",
+                self.id.name
+            );
+            return self.send(from, Message::Failed { id, failure: Failure::new(Code::BadRequest, text) });
         }
         let bytes = Measure::of(&key, &siblings).bytes as usize;
         if let Some(why) = self.no_room_for_hint(&key, bytes) {

@@ -108,12 +108,34 @@ pub struct Status {
     pub report: Report,
     /// The other nodes.
     pub peers: Vec<Peer>,
+    /// By how many milliseconds its clock is ahead of the median of its peers'.
+    #[serde(default)]
+    pub clock_ahead_ms: i64,
+    /// Whether that is so much that it leaves overwrites to other owners.
+    #[serde(default)]
+    pub leaves_overwrites: bool,
+    /// What it does beside requests, for the replicas to be alike.
+    #[serde(default)]
+    pub upkeep: Upkeep,
     /// How this node learns of them.
     #[serde(default)]
     pub gossip: Gossip,
     /// The ring, where it was wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ring: Option<Box<RawValue>>,
+}
+
+/// What a node has done in this life for the replicas to be alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upkeep {
+    /// Comparisons with another owner.
+    pub compared: u64,
+    /// Records taken from others since.
+    pub repaired: u64,
+    /// Bytes of hints that it keeps now.
+    pub hint_bytes: u64,
+    /// Tombstones collected.
+    pub collected: u64,
 }
 
 /// Counts of what was not taken.
@@ -125,6 +147,9 @@ pub struct Refused {
     pub rings: u64,
     /// Messages that no peer took.
     pub unsent: u64,
+    /// Versions of other nodes whose stamps are too far ahead.
+    #[serde(default)]
+    pub stamps: u64,
     /// Replies that no client took: it is gone, or reads nothing.
     #[serde(default)]
     pub replies: u64,
@@ -205,12 +230,21 @@ impl Node {
                 foreign_frames: self.membership.counters.foreign_frames,
                 rings: self.membership.counters.refused_rings,
                 unsent: self.membership.counters.unsent,
+                stamps: self.membership.counters.stamps,
                 replies: gauges.unread_replies,
                 malformed_frames: gauges.malformed_frames,
                 handshakes: gauges.handshakes_failed,
             },
             report: self.report(),
             peers: others.map(|n| self.peer(n)).collect(),
+            clock_ahead_ms: self.clocks.ahead_ms(),
+            leaves_overwrites: self.clocks.is_off(),
+            upkeep: Upkeep {
+                compared: self.anti_entropy.counts.rounds,
+                repaired: self.anti_entropy.counts.repaired,
+                hint_bytes: self.hints.bytes(),
+                collected: self.collection.collected,
+            },
             gossip: self.gossip_status(),
             ring: if with_ring { ring.and_then(raw) } else { None },
         }

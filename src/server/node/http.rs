@@ -140,6 +140,12 @@ fn exposition(status: &Status) -> String {
         ("change_verified_partitions", "Of these, compared and repaired.", u64::from(report.verified)),
         ("change_records", "Records received in the change.", report.keys_moved),
         ("change_bytes", "Their bytes.", report.bytes_moved),
+        (
+            "clock_skew_ms",
+            "Distance of the clock from the median of the peers'.",
+            status.clock_ahead_ms.unsigned_abs(),
+        ),
+        ("hint_bytes", "Bytes of hints kept for nodes that are away.", status.upkeep.hint_bytes),
     ];
     let refused = [
         ("foreign_frame", status.refused.foreign_frames),
@@ -147,9 +153,13 @@ fn exposition(status: &Status) -> String {
         ("malformed_frame", status.refused.malformed_frames),
         ("reply", status.refused.replies),
         ("ring", status.refused.rings),
+        ("stamp", status.refused.stamps),
         ("unsent", status.refused.unsent),
     ];
     let counters = [
+        ("comparisons_total", "Comparisons with another owner.", status.upkeep.compared),
+        ("repaired_records_total", "Records taken from others after a comparison.", status.upkeep.repaired),
+        ("collected_tombstones_total", "Tombstones collected.", status.upkeep.collected),
         ("connections_ended_total", "Connections that ended, for whatever reason.", status.connections_ended),
         ("log_lines_dropped_total", "Log lines that nobody read.", logs::dropped()),
     ];

@@ -110,7 +110,7 @@ fn messages() -> Vec<Message> {
         Message::Inspected { id: 1, siblings: siblings() },
         Message::Refused { id: 1, epoch: 2 },
         Message::Failed { id: 1, failure },
-        Message::Gossip { epoch: 3, packet: Box::from([0, 255, 7]) },
+        Message::Gossip { epoch: 3, packet: Box::from([0, 255, 7]), wall_ms: 1 << 40 },
     ]
 }
 

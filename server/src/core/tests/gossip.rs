@@ -84,8 +84,8 @@ fn a_node_that_missed_its_removal_hears_of_it_by_gossip() {
 #[test]
 fn gossip_that_is_none_is_counted() {
     let mut bench = Bench::founded(0, &founding(2));
-    bench.hear(1, Message::Gossip { epoch: 1, packet: Box::from([1, 2, 3]) });
-    bench.hear(7, Message::Gossip { epoch: 1, packet: Box::from([]) });
+    bench.hear(1, Message::Gossip { epoch: 1, packet: Box::from([1, 2, 3]), wall_ms: 0 });
+    bench.hear(7, Message::Gossip { epoch: 1, packet: Box::from([]), wall_ms: 0 });
     assert_eq!(bench.status().gossip.refused, 2);
 }
 

@@ -668,6 +668,46 @@ fn a_late_twin_takes_nothing_with_it_that_its_actor_wrote_before() {
     assert!(state.clock.covers(version(8, 85, 99).dot), "and the twin does not come back");
 }
 
+#[test]
+fn a_node_whose_clock_is_far_from_the_others_leaves_overwrites_to_them_and_says_so() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    group.node(owners[0]).now.wall_ms += 3_600_000;
+    group.pass_ms(3_000);
+    let receipt = r#","want":["receipt"]"#;
+    let written = group.ask(owners[0], &put_at(1, receipt));
+    assert_eq!(written["status"], "OK");
+    assert_ne!(written["receipt"]["nodes"][0], format!("node-{}", owners[0]), "{written}");
+    let stamp = group.node(owners[0]).store.read(&key()).stamp_max();
+    assert!(stamp.wall_ms() < 1_000_000 + 3_600_000, "the others' clock: {stamp:?}");
+    let status = group.ask(owners[0], r#"{"op":"STATUS"}"#);
+    assert_eq!(status["leaves_overwrites"], true);
+    assert!((3_599_000..3_601_000).contains(&status["clock_ahead_ms"].as_i64().unwrap()), "{status}");
+    assert_eq!(group.ask(owners[1], r#"{"op":"STATUS"}"#)["leaves_overwrites"], false);
+    // With a context nothing depends on clocks; and where nobody else is there, it does them all the same.
+    let beside = group.ask(owners[0], &put_at(2, &format!(r#","context":{{}}{receipt}"#)));
+    assert_eq!(beside["receipt"]["nodes"][0], format!("node-{}", owners[0]), "{beside}");
+    group.down(&owners[1..]);
+    assert_eq!(group.ask(owners[0], &put_at(3, r#","w":1"#))["status"], "OK");
+}
+
+#[test]
+fn a_stamp_that_no_clock_can_show_is_refused_and_counted() {
+    let mut group = Group::founded(3);
+    let mut siblings = Siblings::default();
+    let dot = Dot { actor: Actor { id: 7, node: name(1) }, counter: 1 };
+    let content = Content::Json((*b"1").into());
+    let version = Version { dot, stamp: Stamp(u64::MAX), request: 0, contextual: false, content };
+    siblings.write(None, version);
+    let epoch = group.ring.epoch;
+    let told = Message::Replicate { id: 9, epoch, key: key(), siblings, base: 0, request: 0, round: 0 };
+    let bench = group.node(0);
+    bench.hear(1, told);
+    assert!(matches!(&bench.sent()[..], [(_, Message::Failed { id: 9, .. })]));
+    assert!(bench.store.read(&key()).is_empty());
+    assert_eq!(group.ask(0, r#"{"op":"STATUS"}"#)["refused"]["stamps"], 1);
+}
+
 /// How many nodes still hold anything of the key.
 fn holders(group: &mut Group) -> usize {
     group.benches.iter().filter(|bench| !bench.store.read(&key()).is_empty()).count()
@@ -722,7 +762,7 @@ fn who_keeps_a_hint_of_a_partition_does_not_confirm_that_it_holds_nothing_of_it(
     assert_eq!(group.ask(owners[0], &put_at(1, ""))["status"], "OK");
     let (siblings, epoch) = (group.node(owners[0]).store.read(&key()), group.ring.epoch);
     let partition = key().partition(PARTITIONS);
-    let mut confirms = |group: &mut Group, id| {
+    let confirms = |group: &mut Group, id| {
         let bench = group.node(others[0]);
         bench.hear(owners[0], Message::Confirm { id, epoch, partition, dead: Vec::new() });
         bench.sent().into_iter().find_map(|(_, message)| match message {
