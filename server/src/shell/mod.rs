@@ -8,7 +8,7 @@ mod faults;
 mod monitor;
 mod outgoing;
 mod peers;
-mod sockets;
+pub mod sockets;
 mod wake;
 
 use std::collections::VecDeque;
@@ -45,7 +45,7 @@ const EFFECTS: usize = 32;
 const COMMANDS_MAX: usize = 1024;
 /// How long a node that is told to end may take to answer what is under way, in milliseconds.
 const LAST_ANSWERS_MS: u64 = 1_000;
-/// How often a busy loop hears what became of connections, in microseconds.
+/// How often a busy loop hears what became of connections, and lets go of those that broke, in microseconds.
 const LISTEN_US: u64 = 100_000;
 /// How long the loop sleeps at most.
 const SLEEP_MAX: Duration = Duration::from_millis(1000);
@@ -238,6 +238,7 @@ impl Shell {
             if !busy || now.mono_us >= self.listen_at_us {
                 self.listen_at_us = now.mono_us + LISTEN_US;
                 self.monitors.iter_mut().for_each(|monitor| monitor.listen(now.mono_us));
+                self.peers.settle();
             }
             if self.node.wake_at().is_some_and(|at| at <= now.mono_us) {
                 self.step(now, Event::Tick);

@@ -1,4 +1,4 @@
-//! Options that every socket has.
+//! Options that every socket has. Public for the test that holds the simulator's network against libzmq.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
@@ -12,6 +12,10 @@ const HANDSHAKE_MS: i32 = 3_000;
 /// Milliseconds between heartbeats, and of silence after which a connection is dead.
 const HEARTBEAT_MS: i32 = 1_000;
 const HEARTBEAT_TIMEOUT_MS: i32 = 3_000;
+
+/// Milliseconds between attempts to connect again.
+const RECONNECT_MS: i32 = 50;
+const RECONNECT_MS_MAX: i32 = 500;
 
 /// How long a node that ends waits for its last answers to be sent, in milliseconds.
 pub const LINGER_MS: i32 = 500;
@@ -35,6 +39,27 @@ pub fn open(
     // Beyond it libzmq cuts the connection without a word, so it is well above what is answered TOO_LARGE.
     socket.set_maxmsgsize(2 * limits.message_bytes_max as i64 + (1 << 20))?;
     socket.set_rcvhwm(RECEIVED_MAX)?;
+    Ok(socket)
+}
+
+/// Connects to a peer, to speak to it.
+pub fn connect(
+    context: &zmq::Context,
+    host: &str,
+    endpoint: &str,
+    limits: &Limits,
+) -> Result<zmq::Socket, ShellError> {
+    // The binding panics at a NUL.
+    if endpoint.contains('\0') {
+        return Err(zmq::Error::EINVAL.into());
+    }
+    let socket = open(context, zmq::DEALER, limits)?;
+    // Without a connection nothing is queued: what libzmq would lose at a reconnect stays with us.
+    socket.set_immediate(true)?;
+    socket.set_reconnect_ivl(RECONNECT_MS)?;
+    socket.set_reconnect_ivl_max(RECONNECT_MS_MAX)?;
+    socket.set_ipv6(only_ipv6(host))?;
+    socket.connect(endpoint)?;
     Ok(socket)
 }
 
