@@ -16,7 +16,7 @@ use crate::consul::Consul;
 use crate::faults::Fault;
 use crate::history::History;
 use crate::launcher::Launcher;
-use crate::network::Network;
+use crate::network::{Fate, Network, Place};
 use crate::process::{Process, Work};
 use crate::random::Random;
 use crate::settings::Settings;
@@ -40,7 +40,9 @@ pub struct Trap {
 #[derive(Debug)]
 pub enum Happening {
     /// A frame arrives.
-    Frame { from: NodeName, to: NodeName, generation: u64, bytes: Vec<u8> },
+    Frame { from: NodeName, to: NodeName, place: Place, bytes: Vec<u8> },
+    /// Two nodes notice that nothing comes back on the connection from one to the other, if it is still this one.
+    Noticed { from: NodeName, to: NodeName, connection: u64 },
     /// What waits for a connection is looked at.
     Flush { from: NodeName, to: NodeName },
     /// A client's request arrives at a node.
@@ -271,7 +273,8 @@ impl Cluster {
             return self.at(until_us, what);
         }
         match what {
-            Happening::Frame { from, to, generation, bytes } => self.on_frame(from, to, generation, &bytes),
+            Happening::Frame { from, to, place, bytes } => self.on_frame(from, to, place, bytes),
+            Happening::Noticed { from, to, connection } => self.on_noticed(from, to, connection),
             Happening::Flush { from, to } => self.flush(from, to),
             Happening::Asked { node, ask, body } => self.on_asked(node, ask, body),
             Happening::Answered { node, life, ask, body } => self.on_answered(node, life, ask, body),
@@ -313,17 +316,17 @@ impl Cluster {
         (until_us > self.now_us).then_some(until_us)
     }
 
-    fn on_frame(&mut self, from: NodeName, to: NodeName, generation: u64, bytes: &[u8]) {
-        let link = self.network.link((from, to));
-        if link.generation != generation {
-            return;
+    fn on_frame(&mut self, from: NodeName, to: NodeName, place: Place, bytes: Vec<u8>) {
+        match self.network.link((from, to)).fate(place, self.now_us) {
+            Fate::Arrives => {}
+            Fate::Lost => return,
+            Fate::Later(at_us) => return self.at(at_us, Happening::Frame { from, to, place, bytes }),
         }
-        link.under_way -= 1;
         if !self.processes.contains_key(&to) {
             return;
         }
-        self.trace.add(self.now_us, "frame", bytes);
-        let frame = Frame::decode(bytes).expect("it was encoded by a node");
+        self.trace.add(self.now_us, "frame", &bytes);
+        let frame = Frame::decode(&bytes).expect("it was encoded by a node");
         self.trace.say(self.now_us, || {
             let text = format!("{:?}", frame.message);
             format!("{from} -> {to} {text}")

@@ -3,8 +3,10 @@
 use ringkv_common::name::NodeName;
 
 use crate::cluster::{Cluster, Happening};
-use crate::network::Pair;
+use crate::network::{NOTICED_US, Pair};
 
+/// How much later than its time what is left of a broken connection may arrive, in microseconds.
+const LATE_US_MAX: u64 = 1_000_000;
 /// Names of nodes that a storm may meet.
 pub(crate) const NODES: u16 = 9;
 
@@ -25,6 +27,9 @@ pub enum Fault {
     Cut(NodeName, NodeName, u64),
     /// What the first says does not reach the second for some milliseconds; the other way all is well.
     CutOneWay(NodeName, NodeName, u64),
+    /// What the first says is held up for some milliseconds, and nobody is told: it arrives late, or is lost when both
+    /// have noticed that nothing comes back.
+    Stall(NodeName, NodeName, u64),
     /// These nodes and all others do not reach each other for some milliseconds: two halves, or one node alone.
     Split(Vec<NodeName>, u64),
     /// Consul is away for some milliseconds.
@@ -71,11 +76,12 @@ impl Cluster {
                 *until_us = (*until_us).max(self.now_us + ms * 1000);
             }
             Fault::Reset(a, b) => {
-                self.network.reset((a, b));
-                self.network.reset((b, a));
+                self.break_off((a, b));
+                self.break_off((b, a));
             }
             Fault::Cut(a, b, ms) => self.cut(&[(a, b), (b, a)], ms),
             Fault::CutOneWay(from, to, ms) => self.cut(&[(from, to)], ms),
+            Fault::Stall(from, to, ms) => self.stall(from, to, ms),
             Fault::Split(side, ms) => {
                 // Nodes that start meanwhile are on the other side.
                 let others = (0..NODES).map(NodeName).filter(|n| !side.contains(n));
@@ -114,10 +120,51 @@ impl Cluster {
     fn cut(&mut self, pairs: &[Pair], ms: u64) {
         let until_us = self.now_us + ms * 1000;
         for pair in pairs {
-            self.network.reset(*pair);
+            self.break_off(*pair);
             let link = self.network.link(*pair);
             link.cut_until_us = link.cut_until_us.max(until_us);
             self.at(until_us, Happening::Flush { from: pair.0, to: pair.1 });
+        }
+    }
+
+    /// Breaks a connection. The receiver has some of what is under way, or all, or none; it may read that later than what
+    /// the next connection brings.
+    pub(crate) fn break_off(&mut self, pair: Pair) {
+        let under_way = self.network.link(pair).under_way();
+        let arrive = self.random.between(0, under_way);
+        let late_us = if self.random.chance(1, 4) { self.random.below(LATE_US_MAX) } else { 0 };
+        let from_us = self.now_us + late_us;
+        self.network.link(pair).break_off(arrive, from_us);
+    }
+
+    /// Holds a connection up, and has it given up where that takes long: heartbeats of both directions need it.
+    fn stall(&mut self, from: NodeName, to: NodeName, ms: u64) {
+        let until_us = self.now_us + ms * 1000;
+        let noticed_us = self.now_us + self.random.between(NOTICED_US.0, NOTICED_US.1);
+        self.network.link((from, to)).hold_up(until_us);
+        if noticed_us < until_us {
+            for (from, to) in [(from, to), (to, from)] {
+                let connection = self.network.link((from, to)).present;
+                self.at(noticed_us, Happening::Noticed { from, to, connection });
+            }
+        }
+    }
+
+    pub(crate) fn on_noticed(&mut self, from: NodeName, to: NodeName, connection: u64) {
+        let now_us = self.now_us;
+        let link = self.network.link((from, to));
+        if link.present != connection {
+            return;
+        }
+        let until_us = link.held_up_until_us();
+        self.break_off((from, to));
+        // The next one cannot be made before, and needs both directions, too.
+        if until_us > now_us {
+            for pair in [(from, to), (to, from)] {
+                let link = self.network.link(pair);
+                link.cut_until_us = link.cut_until_us.max(until_us);
+                self.at(until_us, Happening::Flush { from: pair.0, to: pair.1 });
+            }
         }
     }
 

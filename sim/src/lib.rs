@@ -34,6 +34,7 @@ pub use cluster::{Cluster, Trap};
 pub use consul::Consul;
 pub use faults::Fault;
 pub use history::History;
+pub use network::record;
 pub use random::Random;
 pub use settings::Settings;
 pub use shrink::shrink;

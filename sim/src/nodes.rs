@@ -69,9 +69,11 @@ impl Cluster {
 
     fn disconnect(&mut self, name: NodeName) {
         for pair in self.network.of(name) {
-            // What it had sent may still arrive.
-            if pair.1 == name || self.random.chance(1, 2) {
-                self.network.reset(pair);
+            if pair.1 == name {
+                self.network.link(pair).lose_all();
+            } else {
+                // What it had sent may still arrive.
+                self.break_off(pair);
             }
             if pair.0 == name {
                 self.network.link(pair).waiting.clear();
@@ -278,12 +280,8 @@ impl Cluster {
 
     fn put_on_the_way(&mut self, from: NodeName, to: NodeName, bytes: Vec<u8>) {
         let delay_us = self.delay();
-        let now_us = self.now_us;
-        let link = self.network.link((from, to));
-        link.last_us = link.last_us.max(now_us + delay_us);
-        link.under_way += 1;
-        let (at_us, generation) = (link.last_us, link.generation);
-        self.at(at_us, Happening::Frame { from, to, generation, bytes });
+        let (place, at_us) = self.network.link((from, to)).take(self.now_us + delay_us);
+        self.at(at_us, Happening::Frame { from, to, place, bytes });
     }
 
     pub(crate) fn flush(&mut self, from: NodeName, to: NodeName) {

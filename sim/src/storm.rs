@@ -47,7 +47,7 @@ fn pick(dice: &mut Random, cluster: &Cluster, kills: bool) -> Option<Fault> {
     let (one, other) = (dice.pick(&running)?, dice.pick(&running)?);
     let launcher = dice.below(cluster.settings.launchers as u64) as usize;
     let members: Vec<NodeName> = cluster.newest.iter().flat_map(|r| r.nodes.iter().map(|n| n.name)).collect();
-    Some(match dice.below(110) {
+    Some(match dice.below(114) {
         0..14 => {
             let absent: Vec<NodeName> = (0..NODES).map(NodeName).filter(|n| !members.contains(n)).collect();
             Fault::Signal(dice.pick(&absent)?, true)
@@ -74,6 +74,7 @@ fn pick(dice: &mut Random, cluster: &Cluster, kills: bool) -> Option<Fault> {
             Fault::Split(side, dice.between(100, 4_000))
         }
         107..110 => Fault::Split(vec![one], dice.between(100, 4_000)),
+        110..114 if one != other => Fault::Stall(one, other, dice.between(100, 6_000)),
         _ => return None,
     })
 }
