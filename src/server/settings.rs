@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use ringkv_common::message::Limits;
@@ -297,19 +297,36 @@ fn advertised(options: &Options, bind: &str) -> anyhow::Result<String> {
     }
 }
 
-/// A host name or address, and a port.
-pub fn host_and_port(text: &str) -> Option<(String, u16)> {
-    let (host, port) = text.rsplit_once(':')?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    (!host.is_empty()).then_some((host.to_owned(), port.parse().ok().filter(|p| *p > 0)?))
+/// A host name or address, and a port; else, what does not fit.
+pub fn host_and_port(text: &str) -> Result<(String, u16), String> {
+    const FORM: &str =
+        "it takes HOST:PORT, as in 127.0.0.1:2000, and an IPv6 address in brackets: [::1]:2000";
+    let (host, port) = text.rsplit_once(':').ok_or(FORM)?;
+    let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inner) if is_ipv6(inner) => inner,
+        // Without brackets nobody can tell the port from the address' last group.
+        None if !host.is_empty() && !host.contains([':', '[', ']', '/']) => host,
+        _ => return Err(FORM.into()),
+    };
+    let digits = port.bytes().all(|b| b.is_ascii_digit());
+    match port.parse().ok().filter(|port| digits && *port > 0) {
+        Some(port) => Ok((host.to_owned(), port)),
+        None if port.is_empty() => Err("no port follows the colon; a port is 1 to 65535".into()),
+        None => Err(format!("its port is {port}; a port is 1 to 65535")),
+    }
+}
+
+/// Whether this is an IPv6 address, with or without the zone that a link-local one has.
+fn is_ipv6(text: &str) -> bool {
+    let ip = text.split_once('%').map_or(text, |(ip, _)| ip);
+    ip.parse::<Ipv6Addr>().is_ok()
 }
 
 fn addresses(options: &Options) -> anyhow::Result<Vec<(String, u16)>> {
     let one = |(n, text): (usize, &String)| {
         let text = text.trim_start_matches("tcp://");
-        host_and_port(text).ok_or_else(|| {
-            refused(format!("\"addresses\": that of node-{n} is {text:?}, it takes HOST:PORT"))
-        })
+        host_and_port(text)
+            .map_err(|why| refused(format!("\"addresses\": that of node-{n} is {text:?}: {why}")))
     };
     options.addresses.iter().flatten().enumerate().map(one).collect()
 }

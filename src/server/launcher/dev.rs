@@ -57,7 +57,7 @@ impl Agent {
     /// started it.
     pub fn ensure(settings: &Settings) -> anyhow::Result<Option<Agent>> {
         let url = &settings.consul.url;
-        let address = url.strip_prefix("http://").filter(|a| host_and_port(a).is_some());
+        let address = url.strip_prefix("http://").filter(|a| host_and_port(a).is_ok());
         let client = Client::new(Config { timeout: Duration::from_secs(2), ..settings.consul.clone() })?;
         match client.leader() {
             Ok(_) => {

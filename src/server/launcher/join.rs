@@ -35,8 +35,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Asks the node for what only the cluster knows: its name and its Consul. Returns who named that Consul, for whom it
 /// gives no answer.
 pub fn meet(settings: &mut Settings, at: &str) -> anyhow::Result<String> {
-    let address = host_and_port(at)
-        .ok_or_else(|| refused(format!("--join is {at:?}: it takes HOST:PORT of any node of the cluster")))?;
+    let address = host_and_port(at).map_err(|why| {
+        refused(format!("--join is {at:?}: {why}. Any node of the cluster will do, at its port for clients"))
+    })?;
     let Some((status, ring)) = ask::status(&address, STATUS_PATIENCE) else {
         return Err(refused(format!("--join: no node answers at {at}")));
     };
