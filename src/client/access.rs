@@ -33,28 +33,36 @@ pub enum Needs {
 impl Access {
     /// Finds the cluster and chooses its mode, where that is wanted.
     pub fn open(common: &Common, needs: Needs, console: &mut Console) -> Result<Access, Failure> {
-        let options = Options {
-            timeout: Duration::from_secs(common.timeout),
-            quorum: quorum(common),
-            ..Options::default()
-        };
+        let options = Options { timeout: common.timeout(), quorum: quorum(common), ..Options::default() };
         if let Some(node) = &common.node {
             let address = with_port(node).map_err(|e| Failure::usage(format!("--node: {e}")))?;
             return Access::pinned(common, &address, options);
         }
         let membership = in_consul(common)?;
-        let patience = Duration::from_secs(common.wait);
-        let ring = wait::for_ring(&membership, console, patience)?;
-        if needs == Needs::All {
-            wait::for_nodes(&membership, console, &ring, patience)?;
-        }
+        let ring = wait::for_ring(&membership, console, common.wait())?;
         let client = Client::with_ring_and(ring, options.clone());
-        Ok(Access { client, membership: Some(membership), options, pinned: None })
+        let mut access = Access { client, membership: Some(membership), options, pinned: None };
+        access.meet(needs, common, console)?;
+        Ok(access)
+    }
+
+    /// Waits for the nodes that a command needs.
+    pub fn meet(&mut self, needs: Needs, common: &Common, console: &mut Console) -> Result<(), Failure> {
+        if let (Needs::All, Some(membership), Some(ring)) = (needs, &self.membership, self.client.ring()) {
+            wait::for_nodes(membership, console, ring, common.wait())?;
+        }
+        Ok(())
+    }
+
+    /// From now on operations may take so long.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.options.timeout = timeout;
+        self.client.set_timeout(timeout);
     }
 
     fn pinned(common: &Common, address: &str, options: Options) -> Result<Access, Failure> {
         if common.mode.is_some() {
-            return Err(Failure::usage("--mode is agreed on in Consul: leave out --node"));
+            return Err(mode_needs_consul());
         }
         let client =
             Client::pinned_with(address, options.clone()).map_err(|e| Failure::usage(e.to_string()))?;
@@ -63,14 +71,10 @@ impl Access {
 
     /// Sees to it that the ring has the mode that was named.
     pub fn choose_mode(&mut self, common: &Common, console: &mut Console) -> Result<(), Failure> {
-        let (Some(mode), Some(membership)) = (common.mode, &self.membership) else { return Ok(()) };
-        change::ensure_mode(
-            &mut self.client,
-            membership,
-            console,
-            mode,
-            Duration::from_secs(common.wait.max(1)),
-        )
+        let Some(mode) = common.mode else { return Ok(()) };
+        let Some(membership) = &self.membership else { return Err(mode_needs_consul()) };
+        let patience = common.wait().max(Duration::from_secs(1));
+        change::ensure_mode(&mut self.client, membership, console, mode, patience)
     }
 
     /// The membership, for a command that cannot do without.
@@ -88,6 +92,10 @@ impl Access {
             None => Ok(self.client.fetch_ring()?),
         }
     }
+}
+
+fn mode_needs_consul() -> Failure {
+    Failure::usage("--mode is agreed on in Consul: leave out --node")
 }
 
 /// How many replicas must answer.

@@ -1,6 +1,7 @@
 //! The command line of `client_producer`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ringkv_client::commands::Format;
@@ -57,12 +58,12 @@ pub struct Common {
     /// Send everything to this node, and need no Consul
     #[arg(long, global = true, value_name = "HOST[:PORT]")]
     pub node: Option<String>,
-    /// Seconds to wait for the ring, and for its nodes to be healthy
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30)]
-    pub wait: u64,
-    /// Seconds that one operation may take with all its attempts
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub timeout: u64,
+    /// Seconds to wait for the ring, and for its nodes to be healthy [default: 30]
+    #[arg(long, global = true, value_name = "SECONDS")]
+    pub wait: Option<u64>,
+    /// Seconds that one operation may take with all its attempts [default: 10]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: Option<u64>,
     /// Replicas that a read needs
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub r: Option<u32>,
@@ -75,6 +76,18 @@ pub struct Common {
     /// Results as JSON, for programs
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+impl Common {
+    /// How long the ring and its nodes are waited for.
+    pub fn wait(&self) -> Duration {
+        Duration::from_secs(self.wait.unwrap_or(30))
+    }
+
+    /// How long one operation may take.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout.unwrap_or(10))
+    }
 }
 
 /// A level, in a word.

@@ -27,25 +27,36 @@ use super::cli::{
 /// Runs what was typed.
 pub fn run(cli: Cli, console: &mut Console) -> Outcome {
     let Cli { command, producer, common } = cli;
-    let needs = match &command {
-        None | Some(Command::Load { .. } | Command::Dump { .. } | Command::Bench(_)) => Needs::All,
-        Some(_) => Needs::Any,
-    };
-    if command.is_some() && producer != ProducerOptions::default() {
-        return Err(Failure::usage(
-            "--count, --prefix and --value-size belong to the producer: leave out the command",
-        ));
+    let needs = command.as_ref().map_or(Needs::All, needs_of);
+    if command.is_some() {
+        no_producer(&producer)?;
     }
     let mut access = Access::open(&common, needs, console)?;
-    // These say themselves what --mode means to them.
-    if !matches!(command, Some(Command::Migrate { .. } | Command::Plan(_))) {
-        access.choose_mode(&common, console)?;
-    }
     match command {
-        None => produce(&mut access.client, console, &producer_of(producer)),
-        Some(Command::Shell) => prompt(&mut access, &common, console),
+        None => {
+            access.choose_mode(&common, console)?;
+            produce(&mut access.client, console, &producer_of(producer))
+        }
+        Some(Command::Shell) => {
+            access.choose_mode(&common, console)?;
+            prompt(&mut access, &common, console)
+        }
         Some(command) => execute(command, &common, &mut access, console),
     }
+}
+
+fn needs_of(command: &Command) -> Needs {
+    match command {
+        Command::Load { .. } | Command::Dump { .. } | Command::Bench(_) => Needs::All,
+        _ => Needs::Any,
+    }
+}
+
+fn no_producer(options: &ProducerOptions) -> Outcome {
+    if *options == ProducerOptions::default() {
+        return Ok(());
+    }
+    Err(Failure::usage("--count, --prefix and --value-size belong to the producer: leave out the command"))
 }
 
 fn producer_of(options: ProducerOptions) -> Producer {
@@ -58,6 +69,10 @@ fn producer_of(options: ProducerOptions) -> Producer {
 
 /// Runs one command on a cluster that was found.
 fn execute(command: Command, common: &Common, access: &mut Access, console: &mut Console) -> Outcome {
+    // These say themselves what --mode means to them.
+    if !matches!(command, Command::Migrate { .. } | Command::Plan(_)) {
+        access.choose_mode(common, console)?;
+    }
     let client = &mut access.client;
     match command {
         Command::Load { file, format, resume, accept_loss } => {
@@ -237,7 +252,13 @@ fn prompt(access: &mut Access, common: &Common, console: &mut Console) -> Outcom
         let Some(command) = cli.command else {
             return Err(Failure::usage("type a command; help lists them"));
         };
-        let here = Common { json: cli.common.json || common.json, ..cli.common };
+        no_producer(&cli.producer)?;
+        let here = Common {
+            json: cli.common.json || common.json,
+            wait: cli.common.wait.or(common.wait),
+            timeout: cli.common.timeout.or(common.timeout),
+            ..cli.common
+        };
         if here.node.is_some() || here.consul.is_some() || here.cluster.is_some() {
             return Err(Failure::usage("--node, --consul and --cluster are given when the shell is started"));
         }
@@ -247,7 +268,10 @@ fn prompt(access: &mut Access, common: &Common, console: &mut Console) -> Outcom
         } else {
             wanted
         });
-        let outcome = execute(command, &here, access, &mut console.for_one(here.json));
+        access.set_timeout(here.timeout());
+        let mut console = console.for_one(here.json);
+        access.meet(needs_of(&command), &here, &mut console)?;
+        let outcome = execute(command, &here, access, &mut console);
         console.flush()?;
         outcome
     })

@@ -188,6 +188,11 @@ impl Client {
         self.options.quorum = quorum;
     }
 
+    /// From now on operations may take so long, with all their attempts.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.options.timeout = timeout;
+    }
+
     /// Takes a ring, as read from Consul or from a node: one of a lower or the same epoch is ignored.
     /// Returns whether it is in force now.
     ///
