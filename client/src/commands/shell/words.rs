@@ -3,7 +3,8 @@
 use super::super::Failure;
 
 /// Cuts a line into words at blanks. Quotes hold words together, `"` with backslash escapes and `'` without any;
-/// a word that begins with `{` or `[` reaches to the brace that closes it, so that JSON needs no quotes.
+/// a word that begins with `{` or `[`, and what begins so behind the `=` of an option, reaches to the brace that closes
+/// it, so that JSON needs no quotes.
 ///
 /// # Errors
 /// Where a quote or brace is not closed.
@@ -23,6 +24,10 @@ fn plain(text: &str) -> Result<(String, &str), Failure> {
     let mut quote: Option<char> = None;
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
+        if quote.is_none() && matches!(c, '{' | '[') && word.starts_with("--") && word.ends_with('=') {
+            let (value, after) = json(&text[at..])?;
+            return Ok((word + &value, after));
+        }
         match (quote, c) {
             (None, c) if c.is_whitespace() => return Ok((word, &text[at..])),
             (None, '"' | '\'') => quote = Some(c),
@@ -116,10 +121,12 @@ mod tests {
         assert_eq!(words("  put k  v "), ["put", "k", "v"]);
         assert_eq!(words(r#"put "a b" 'c "d"' e\ f"#), ["put", "a b", "c \"d\"", "e f"]);
         assert_eq!(words(r#"put k {"a": [1, "}"]} x"#), ["put", "k", r#"{"a": [1, "}"]}"#, "x"]);
+        assert_eq!(words(r#"put k v --context={"a": 1} w"#), ["put", "k", "v", r#"--context={"a": 1}"#, "w"]);
+        assert_eq!(words(r#"put k x={"a":1}"#), ["put", "k", "x={a:1}"], "a value is no option");
         assert_eq!(words(r#"get "say \"hi\"""#), ["get", "say \"hi\""]);
         assert_eq!(words("put k ''"), ["put", "k", ""]);
         assert!(words("   ").is_empty());
-        for open in ["put \"k", "put k {", "put k\\"] {
+        for open in ["put \"k", "put k {", "put k\\", "put k v --context={"] {
             assert_eq!(split(open).expect_err(open).exit, 2);
         }
     }
