@@ -10,6 +10,8 @@ use super::table::count;
 use super::{Console, Failure, Outcome};
 use crate::{Client, Done, Error, Op, Record, Reply, Scope, Value};
 
+/// Characters that are shown of a concurrent value.
+const SHOWN_CHARS: usize = 200;
 /// Records of a listing's page.
 const PAGE: usize = 1000;
 
@@ -131,16 +133,50 @@ pub fn get(client: &mut Client, console: &mut Console, key: &str, exact: bool) -
     }
     console.line(&bare(&record.value))?;
     if !record.siblings.is_empty() {
-        let context = record.context.as_deref().unwrap_or("{}");
-        console.say(&format!(
-            "{} concurrent values, newest first; a put with --context '{context}' settles them:",
-            record.siblings.len()
-        ));
-        for value in &record.siblings {
-            console.say(&format!("  {}", bare(value)));
-        }
+        console.say(&concurrent(&record));
     }
     Ok(())
+}
+
+/// What is told of concurrent values: the command that settles them, and each on a line of its own.
+fn concurrent(record: &Record) -> String {
+    let key = quoted(&record.key);
+    let context = quoted(record.context.as_deref().unwrap_or("{}"));
+    let operands = if key.starts_with('-') { format!("-- {key} VALUE") } else { format!("{key} VALUE") };
+    let mut text = format!(
+        "{} concurrent values, newest first. What settles them:\n  client_producer put --context {context} {operands}",
+        record.siblings.len()
+    );
+    let mut cut = false;
+    for (n, value) in record.siblings.iter().enumerate() {
+        let line = one_line(value);
+        let shown = line.char_indices().nth(SHOWN_CHARS).map(|(at, _)| &line[..at]);
+        cut |= shown.is_some();
+        text +=
+            &format!("\n  {}. {}{}", n + 1, shown.unwrap_or(&line), if shown.is_some() { "…" } else { "" });
+    }
+    if cut { text + "\nget --json shows them whole" } else { text }
+}
+
+/// A value for people, on one line: a string that has several, or that begins or ends with what is not seen, as JSON.
+fn one_line(value: &Value) -> String {
+    let text = bare(value);
+    match value {
+        Value::Json(raw) if text.contains(char::is_control) || text.trim() != text || text.is_empty() => {
+            // In JSON text these stand between values only.
+            raw.get().replace(char::is_control, " ")
+        }
+        _ => text,
+    }
+}
+
+/// A word as a shell takes it, and ours.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// A value for people.
@@ -216,6 +252,37 @@ pub fn accept_loss(client: &mut Client, console: &mut Console, node: Option<Node
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn concurrent_values_stand_each_on_a_line_below_the_command_that_settles_them() {
+        let record = |key: &str, context: &str| Record {
+            key: key.into(),
+            value: Value::from("it's"),
+            siblings: vec![
+                Value::from("it's"),
+                Value::from("two\nlines"),
+                Value::json("{\n  \"a\": [1, 2]\n}").expect("JSON"),
+                Value::from(" "),
+                Value::from("x".repeat(300).as_str()),
+                Value::Binary(vec![0]),
+            ],
+            context: Some(context.into()),
+        };
+        let told = concurrent(&record("o'clock", r#"{"it's":1}"#));
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(lines[0], "6 concurrent values, newest first. What settles them:");
+        let command = lines[1].trim_start();
+        assert_eq!(command, r#"client_producer put --context '{"it'\''s":1}' 'o'\''clock' VALUE"#);
+        let words = crate::commands::shell::words::split(command).expect("our own shell takes it");
+        assert_eq!(words, ["client_producer", "put", "--context", r#"{"it's":1}"#, "o'clock", "VALUE"]);
+        assert_eq!(
+            lines[2..6],
+            ["  1. it's", r#"  2. "two\nlines""#, r#"  3. {   "a": [1, 2] }"#, r#"  4. " ""#]
+        );
+        assert!(lines[6].ends_with("xx…") && lines[7] == "  6. base64:AA==", "{told}");
+        assert_eq!(lines[8], "get --json shows them whole");
+        assert!(concurrent(&record("-k", "{}")).contains("put --context '{}' -- -k VALUE\n"));
+    }
 
     #[test]
     fn values_are_shown_bare() {
