@@ -213,6 +213,35 @@ fn an_interrupted_dump_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_dump_whose_beginning_is_gone_starts_anew() {
+    let cluster = FakeCluster::new(1);
+    let mut c = client(&cluster);
+    (0..2500).for_each(|n| drop(c.put(&format!("k{n}"), "v").unwrap()));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.jsonl");
+    let partial = folder.path().join("x.jsonl.partial");
+    let state = folder.path().join("x.jsonl.partial.state");
+    let begun = Dump { file: file.clone(), format: None, resume: false };
+    let spoil: [&dyn Fn(); 3] = [
+        &|| std::fs::OpenOptions::new().write(true).open(&partial).unwrap().set_len(100).unwrap(),
+        &|| std::fs::remove_file(&partial).unwrap(),
+        &|| std::fs::write(&state, "{").unwrap(),
+    ];
+    for spoil in spoil {
+        cluster.play_after(0, 3, Trick::Refuse(1, Code::Forbidden));
+        why_not(json(|console| dump(&mut c, console, &begun)).0);
+        spoil();
+        let wanted = Dump { resume: true, ..begun.clone() };
+        let (outcome, summary) = json(|console| dump(&mut c, console, &wanted));
+        outcome.unwrap();
+        assert_eq!(summary["records"], 2500);
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!text.contains('\0'), "bytes that nobody wrote");
+        assert_eq!(text.lines().count(), 2500);
+    }
+}
+
+#[test]
 fn a_key_is_explained_in_words() {
     let cluster = FakeCluster::new(1);
     let mut c = client(&cluster);

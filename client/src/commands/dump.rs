@@ -86,7 +86,7 @@ pub fn dump(client: &mut Client, console: &mut Console, dump: &Dump) -> Outcome 
     } else if std::fs::metadata(&dump.file).is_ok_and(|there| !there.is_file()) {
         to_device(client, dump, format, &bar, &mut tally)?;
     } else {
-        to_file(client, dump, format, &bar, &mut tally)?;
+        to_file(client, console, dump, format, &bar, &mut tally)?;
     }
     bar.finish_and_clear();
     if tally.concurrent > 0 && format != Format::Jsonl {
@@ -169,6 +169,7 @@ fn beside(file: &Path, ending: &str) -> PathBuf {
 
 fn to_file(
     client: &mut Client,
+    console: &Console,
     dump: &Dump,
     format: Format,
     bar: &indicatif::ProgressBar,
@@ -176,11 +177,7 @@ fn to_file(
 ) -> Outcome {
     let (partial, state) = (beside(&dump.file, ".partial"), beside(&dump.file, ".partial.state"));
     let not_opened = |e: std::io::Error| Failure { exit: 2, ..unwritable(partial.display(), &e, "") };
-    let progress: Option<Progress> = dump
-        .resume
-        .then(|| std::fs::read(&state).ok())
-        .flatten()
-        .and_then(|t| serde_json::from_slice(&t).ok());
+    let progress = if dump.resume { resumable(console, &partial, &state) } else { None };
     let mut file = open(&partial, progress.as_ref().map(|p| p.file_bytes)).map_err(not_opened)?;
     let at = file.seek(SeekFrom::End(0)).map_err(not_opened)?;
     let go_on = "; what was written stays, and --resume goes on from there";
@@ -204,6 +201,26 @@ fn to_file(
     // Absent where there was one page only.
     let _ = std::fs::remove_file(&state);
     Ok(())
+}
+
+/// How far an earlier dump came, where what it wrote is there to be continued.
+fn resumable(console: &Console, partial: &Path, state: &Path) -> Option<Progress> {
+    let name = partial.display();
+    let Ok(text) = std::fs::read(state) else {
+        console.say("there is no dump to go on with: starting anew");
+        return None;
+    };
+    let Ok(progress) = serde_json::from_slice::<Progress>(&text) else {
+        console.say(&format!("{} cannot be read: starting anew", state.display()));
+        return None;
+    };
+    let there = std::fs::metadata(partial).map_or(0, |file| file.len());
+    if there < progress.file_bytes {
+        let written = progress.file_bytes;
+        console.say(&format!("{name} has {there} bytes, and {written} had been written: starting anew"));
+        return None;
+    }
+    Some(progress)
 }
 
 /// What is no file has no half that could be taken for a dump, and nothing could be put in its place.
