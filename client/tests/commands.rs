@@ -242,6 +242,19 @@ fn a_dump_whose_beginning_is_gone_starts_anew() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_on_is_named() {
+    let cluster = FakeCluster::new(1);
+    // It opens, and reading it fails.
+    let wanted = Load { file: "/proc/self/mem".into(), format: None, resume: false, accept_loss: false };
+    for format in [Format::Jsonl, Format::Csv] {
+        let wanted = Load { format: Some(format), ..wanted.clone() };
+        let (exit, said) = why_not(json(|console| load(&mut client(&cluster), console, &wanted)).0);
+        assert_eq!(exit, 1);
+        assert!(said.starts_with("cannot read /proc/self/mem behind line 0: "), "{said}");
+    }
+}
+
+#[test]
 fn a_key_is_explained_in_words() {
     let cluster = FakeCluster::new(1);
     let mut c = client(&cluster);

@@ -94,6 +94,7 @@ pub fn load(client: &mut Client, console: &mut Console, load: &Load) -> Outcome 
         skip,
         read: 0,
         open: BTreeSet::new(),
+        file: (!from_stdin).then_some(&load.file),
         place,
         file_bytes,
         saved: Instant::now(),
@@ -210,6 +211,8 @@ struct Run<'a, 'b> {
     read: u64,
     /// Lines whose records are under way.
     open: BTreeSet<u64>,
+    /// `None` is standard input.
+    file: Option<&'a Path>,
     place: Option<PathBuf>,
     file_bytes: u64,
     saved: Instant,
@@ -245,7 +248,10 @@ impl Run<'_, '_> {
 
     fn next_record(&mut self) -> Result<Option<(u64, Op)>, Failure> {
         loop {
-            let Some(Line { number, record, bytes }) = self.reader.next()? else { return Ok(None) };
+            let Some(Line { number, record, bytes }) = self.reader.next().map_err(|e| self.unreadable(&e))?
+            else {
+                return Ok(None);
+            };
             self.bar.set_position(bytes);
             self.read = number;
             if number <= self.skip {
@@ -272,6 +278,12 @@ impl Run<'_, '_> {
                 }
             }
         }
+    }
+
+    /// That the file cannot be read any further: by its name, and how far it was.
+    fn unreadable(&self, error: &std::io::Error) -> Failure {
+        let name = self.file.as_ref().map_or("standard input".to_owned(), |file| file.display().to_string());
+        Failure::failed(format!("cannot read {name} behind line {}: {error}", self.read))
     }
 
     fn ended(&mut self, line: u64, outcome: Result<(), Error>) {
