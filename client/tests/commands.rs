@@ -255,6 +255,26 @@ fn a_file_that_cannot_be_read_on_is_named() {
 }
 
 #[test]
+fn results_that_cannot_be_written_are_said_to_be_so() {
+    let cluster = FakeCluster::new(1);
+    let mut c = client(&cluster);
+    c.put("k", "v").unwrap();
+    let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut said = |run: &mut dyn FnMut(&mut Client, &mut Console) -> Outcome| {
+        let mut buffered = std::io::BufWriter::new(&mut full);
+        let mut console = Console::new(&mut buffered, false);
+        let outcome = run(&mut c, &mut console);
+        why_not(outcome.and_then(|()| console.flush()))
+    };
+    for raw in [false, true] {
+        let (exit, why) = said(&mut |c, console| records::get(c, console, "k", raw));
+        assert!(exit == 1 && why.contains("cannot write standard output: No space left"), "{why}");
+    }
+    let (_, why) = said(&mut |c, console| records::get_all(c, console, Scope::Cluster, None, None));
+    assert!(why.contains("cannot write standard output: No space left"), "{why}");
+}
+
+#[test]
 fn a_key_is_explained_in_words() {
     let cluster = FakeCluster::new(1);
     let mut c = client(&cluster);

@@ -27,9 +27,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     logs();
     let json = cli.common.json;
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let outcome = run::run(cli, &mut Console::new(&mut out, json));
-    let flushed = out.flush();
-    match outcome.and_then(|()| Ok(flushed?)) {
+    let mut console = Console::new(&mut out, json);
+    let outcome = run::run(cli, &mut console);
+    let flushed = console.flush();
+    match outcome.and(flushed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failed(&failure, json, &mut out),
     }

@@ -1,12 +1,13 @@
 //! Where results go, and what is said beside them.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::Outcome;
+use super::files::unwritable;
 
 /// A command's output.
 pub struct Console<'a> {
@@ -32,7 +33,7 @@ impl<'a> Console<'a> {
     /// # Errors
     /// Where it cannot be written.
     pub fn flush(&mut self) -> Outcome {
-        Ok(self.out.flush()?)
+        written(self.out.flush())
     }
 
     /// Whether results are for programs.
@@ -42,8 +43,7 @@ impl<'a> Console<'a> {
 
     /// A line of results.
     pub(super) fn line(&mut self, text: &str) -> Outcome {
-        writeln!(self.out, "{text}")?;
-        Ok(())
+        written(writeln!(self.out, "{text}"))
     }
 
     /// A result as one line of JSON.
@@ -53,9 +53,8 @@ impl<'a> Console<'a> {
     }
 
     /// Bytes as they are.
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.out.write_all(bytes)?;
-        self.out.flush()
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Outcome {
+        written(self.out.write_all(bytes).and_then(|()| self.out.flush()))
     }
 
     /// A result for programs, or the lines of one for people.
@@ -101,6 +100,15 @@ impl<'a> Console<'a> {
     pub(super) fn is_lively(&self) -> bool {
         self.lively
     }
+}
+
+/// What came of writing results.
+fn written(result: std::io::Result<()>) -> Outcome {
+    result.map_err(|error| match error.kind() {
+        // Whoever read it has seen enough.
+        ErrorKind::BrokenPipe => error.into(),
+        _ => unwritable("standard output", &error, ""),
+    })
 }
 
 /// Something that is no result, said without a console.

@@ -73,13 +73,9 @@ pub fn dump(client: &mut Client, console: &mut Console, dump: &Dump) -> Outcome 
             return Err(Failure::usage("--resume needs a file: standard output cannot be continued"));
         }
         let mut writer = Writer::new(Vec::new(), format, true)?;
-        let wrong = |e: std::io::Error| match e.kind() {
-            // Whoever read it has seen enough.
-            std::io::ErrorKind::BrokenPipe => e.into(),
-            _ => unwritable("standard output", &e, ""),
-        };
-        pages(client, &mut writer, None, &bar, &mut tally, &wrong, |writer, _, _| {
-            console.bytes(writer.get_mut()).map_err(wrong)?;
+        // Memory takes all; the console says itself what does not.
+        pages(client, &mut writer, None, &bar, &mut tally, &Failure::from, |writer, _, _| {
+            console.bytes(writer.get_mut())?;
             writer.get_mut().clear();
             Ok(())
         })?;

@@ -126,10 +126,10 @@ pub fn get(client: &mut Client, console: &mut Console, key: &str, exact: bool) -
         return console.object(&record);
     }
     if exact {
-        return Ok(match &record.value {
+        return match &record.value {
             Value::Json(raw) => console.bytes(raw.get().as_bytes()),
             Value::Binary(bytes) => console.bytes(bytes),
-        }?);
+        };
     }
     console.line(&bare(&record.value))?;
     if !record.siblings.is_empty() {
