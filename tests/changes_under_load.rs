@@ -59,11 +59,9 @@ impl Drop for Steady {
 fn under_load(test: &str, consul: Consul, mode: &str, replicas: u64, changes: &[(&str, &str)]) {
     consul.put("cluster_size", "4");
     let world = World::with(consul);
-    // A hint that counted for an owner which merely was slow would make a read of that owner stale.
-    let mut launcher = world.launch_ready(&["--replicas", &replicas.to_string(), "--quorum", "strict"], 4);
+    let mut launcher = world.launch_ready(&["--replicas", &replicas.to_string()], 4);
     run(&mut producer(&world, &["--mode", mode, "--count", "3000"])).ok();
-    // With replicas a node that takes others for down refuses for a moment, and this client never tries again.
-    let steady = if replicas == 1 { Steady::start(test, world.port(STAYS)) } else { None };
+    let steady = Steady::start(test, world.port(STAYS));
     let nodes: Vec<String> = (0..4).map(|n| format!("127.0.0.1:{}", world.port(n))).collect();
     let load = Load::start(2, &nodes);
     load.reaches(PER_CHANGE);

@@ -27,7 +27,7 @@ fn replicas(world: &World, key: &str) -> Vec<(String, usize)> {
 
 #[test]
 fn nodes_killed_under_load_cost_nothing() {
-    let (world, mut launcher) = replicated("strict");
+    let (world, mut launcher) = replicated("sloppy");
     run(&mut producer(&world, &["--mode", "consistent", "--count", "1000"])).ok();
     let nodes: Vec<String> = (0..5).map(|n| format!("127.0.0.1:{}", world.port(n))).collect();
     let load = Load::start(2, &nodes);
