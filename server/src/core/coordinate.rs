@@ -171,18 +171,32 @@ impl Node {
         op.attempts.hurried = false;
         op.attempts.maybe_done |= matches!(op.stage, OpStage::Forwarded { .. });
         op.stage = OpStage::Waiting;
-        let learned = op.learned.take().map(|learned| *learned);
+        let (learned, key) = (op.learned.take().map(|learned| *learned), op.op.key().clone());
         if let (Some(Learned::Beside(Some(_), _)), KeyOp::Write(write)) = (learned, &mut op.op) {
             // It is hidden, so it was not acknowledged, though under its id some have it: another one does it as a new one.
             write.request = None;
         }
-        if matches!(op.origin, Origin::Nobody) {
+        let nobody = matches!(op.origin, Origin::Nobody);
+        self.let_go(token, &key);
+        if nobody {
             // Nobody waits for it to be done elsewhere, and there others may have written since.
             let text = "time was up before it was settled, and another node owns the key now";
             return self.fail(token, Failure::new(Code::Timeout, text));
         }
-        let key = op.op.key().clone();
         self.coordinate(token, &ring, key);
+    }
+
+    /// What an operation wrote here before another node has it to do is not settled here any more: who waits to show it
+    /// asks that node too.
+    fn let_go(&mut self, write: Token, key: &Key) {
+        for reader in self.keys.settled(key, write) {
+            match self.tasks.get(reader) {
+                Some(Task::Op(Op { stage: OpStage::Reading { .. }, .. })) => self.coordinate_again(reader),
+                Some(Task::Op(_)) => self.gather_durable(reader),
+                Some(Task::InspectKey(_)) => self.say_held(reader),
+                _ => {}
+            }
+        }
     }
 
     /// A request id of our own: this life's actor, the task's number and how often it was told make it unique.
