@@ -8,91 +8,20 @@ use std::sync::Arc;
 
 use ringkv_common::message::peer::Frame;
 use ringkv_common::name::NodeName;
-use ringkv_common::ring::orchestrator::{self, Action, Step};
 use ringkv_common::ring::{Outcome, Ring};
-use ringkv_server::core::{Client, Event};
+use ringkv_server::core::Event;
 
 use crate::consul::Consul;
 use crate::faults::Fault;
+use crate::happening::{Asker, Happening, Trap};
 use crate::history::History;
 use crate::launcher::Launcher;
 use crate::network::{Fate, Network, Place};
-use crate::process::{Process, Work};
+use crate::process::Process;
 use crate::random::Random;
 use crate::settings::Settings;
 use crate::trace::Trace;
 use crate::workload::Worker;
-
-/// Where a change may be hit: whom, at which step, before or after it takes effect.
-#[derive(Clone, Copy, Debug)]
-pub struct Trap {
-    /// The step.
-    pub step: Step,
-    /// Whether the step still takes effect.
-    pub after: bool,
-    /// The node that is killed, or else the launcher that takes the step.
-    pub node: Option<NodeName>,
-    /// When it comes back, in milliseconds.
-    pub back_ms: u64,
-}
-
-/// What will happen.
-#[derive(Debug)]
-pub enum Happening {
-    /// A frame arrives.
-    Frame { from: NodeName, to: NodeName, place: Place, bytes: Vec<u8> },
-    /// Two nodes notice that nothing comes back on the connection from one to the other, if it is still this one.
-    Noticed { from: NodeName, to: NodeName, connection: u64 },
-    /// What waits for a connection is looked at.
-    Flush { from: NodeName, to: NodeName },
-    /// A client's request arrives at a node.
-    Asked { node: NodeName, ask: u64, body: Vec<u8> },
-    /// A reply arrives.
-    Answered { node: NodeName, life: u64, ask: u64, body: Vec<u8> },
-    /// No reply came.
-    Silence { ask: u64 },
-    /// The store did its work.
-    Stored { node: NodeName, life: u64, work: Box<Work> },
-    /// A node's timer.
-    Wake { node: NodeName, life: u64 },
-    /// A node's watch reads the ring's key.
-    Watch { node: NodeName, life: u64 },
-    /// What it read arrives.
-    Seen { node: NodeName, life: u64, ring: Option<Arc<Ring>> },
-    /// A node's heartbeat.
-    Heartbeat { node: NodeName, life: u64 },
-    /// A node's process starts.
-    Start { node: NodeName },
-    /// A launcher's timer.
-    Tick { launcher: usize, life: u64 },
-    /// A launcher reads Consul; `again`: and will do so after a while.
-    Poll { launcher: usize, life: u64, again: bool },
-    /// A launcher is told something.
-    Told { launcher: usize, life: u64, event: Box<orchestrator::Event> },
-    /// A launcher's action reaches Consul.
-    Hand { launcher: usize, life: u64, action: Box<Action>, sprung: bool },
-    /// A launcher starts.
-    Launcher { launcher: usize },
-    /// A client's next move.
-    Move { worker: usize, turn: u64 },
-    /// Something goes wrong.
-    Fault(Fault),
-    /// A fault ends: Consul is back.
-    ConsulBack,
-}
-
-/// Who asked, and what for.
-#[derive(Clone, Debug)]
-pub enum Asker {
-    /// A launcher, how a node stands.
-    Survey { launcher: usize, life: u64, node: NodeName },
-    /// A launcher, whether a change may begin.
-    Consent { launcher: usize, life: u64, node: NodeName, token: u64 },
-    /// A client.
-    Worker { worker: usize, turn: u64 },
-    /// The scenario.
-    Scenario,
-}
 
 /// The whole world.
 #[derive(Debug)]
@@ -119,9 +48,9 @@ pub struct Cluster {
     pub(crate) asks: BTreeMap<u64, Asker>,
     pub(crate) asked: u64,
     /// Requests that a node took and has not answered.
-    owed: BTreeMap<u64, (NodeName, u64)>,
-    /// The reply to the scenario's last question.
-    pub(crate) reply: Option<Vec<u8>>,
+    pub(crate) owed: BTreeMap<u64, (NodeName, u64)>,
+    /// Answers to the scenario's questions; `None`: there was silence.
+    pub(crate) replies: BTreeMap<u64, Option<Vec<u8>>>,
     /// What clients were told.
     pub history: History,
     /// The ring of the highest epoch that was ever written.
@@ -169,7 +98,7 @@ impl Cluster {
             asks: BTreeMap::new(),
             asked: 0,
             owed: BTreeMap::new(),
-            reply: None,
+            replies: BTreeMap::new(),
             history: History::new(settings.weak()),
             newest: None,
             adopted: BTreeMap::new(),
@@ -334,92 +263,12 @@ impl Cluster {
         self.tell_node(to, Event::Peer(frame));
     }
 
-    fn on_asked(&mut self, node: NodeName, ask: u64, body: Vec<u8>) {
-        let Some(process) = self.processes.get(&node) else {
-            // A request waits in the client's socket, and may reach the node's next life.
-            if self.asks.contains_key(&ask) && self.random.chance(3, 4) {
-                self.after(300_000, Happening::Asked { node, ask, body });
-            }
-            return;
-        };
-        self.trace.add(self.now_us, "asked", &body);
-        self.trace.say(self.now_us, || format!("{node} is asked {ask}: {}", String::from_utf8_lossy(&body)));
-        self.owed.insert(ask, (node, process.life));
-        self.tell_node(node, Event::Request { client: Client(ask), body: &body, value: None });
-    }
-
-    /// A node's reply leaves it.
-    pub(crate) fn on_reply(&mut self, node: NodeName, life: u64, ask: u64, body: Vec<u8>) {
-        if self.owed.remove(&ask).is_none() {
-            self.history.violations.push(format!("{node} answered request {ask} twice"));
-        }
-        let after_us = self.delay();
-        self.after(after_us, Happening::Answered { node, life, ask, body });
-    }
-
-    fn on_answered(&mut self, node: NodeName, life: u64, ask: u64, body: Vec<u8>) {
-        // What was under way from a process that died may be lost.
-        let alive = self.processes.get(&node).is_some_and(|p| p.life == life);
-        if !alive && self.random.chance(1, 2) {
-            return;
-        }
-        self.trace.add(self.now_us, "answered", &body);
-        self.trace.say(self.now_us, || {
-            let text: String = String::from_utf8_lossy(&body).into_owned();
-            format!("{node} answers {ask}: {text}")
-        });
-        match self.asks.remove(&ask) {
-            None => {}
-            Some(Asker::Worker { worker, turn }) => self.worker_answered(worker, turn, Some(&body)),
-            Some(Asker::Scenario) => self.reply = Some(body),
-            Some(asker) => self.launcher_answered(asker, Some(&body)),
-        }
-    }
-
-    fn on_silence(&mut self, ask: u64) {
-        match self.asks.remove(&ask) {
-            None | Some(Asker::Scenario) => {}
-            Some(Asker::Worker { worker, turn }) => self.worker_answered(worker, turn, None),
-            Some(asker) => self.launcher_answered(asker, None),
-        }
-    }
-
-    /// Asks a node as any client does; the asker hears an answer, or silence after so many milliseconds.
-    pub(crate) fn ask(&mut self, node: NodeName, body: String, asker: Asker, silence_ms: u64) {
-        self.asked += 1;
-        let ask = self.asked;
-        self.asks.insert(ask, asker);
-        let after_us = self.delay();
-        self.after(after_us, Happening::Asked { node, ask, body: body.into_bytes() });
-        self.after(silence_ms * 1000, Happening::Silence { ask });
-    }
-
-    /// Asks a node on the scenario's behalf and waits for the answer.
-    ///
-    /// # Panics
-    /// Without an answer within 10 s.
-    pub fn ask_now(&mut self, node: NodeName, body: &str) -> serde_json::Value {
-        self.reply = None;
-        self.ask(node, body.to_owned(), Asker::Scenario, 10_000);
-        let answered = self.run_until(10_000, |c| c.reply.is_some());
-        assert!(answered, "seed {}: {node} did not answer {body}", self.settings.seed);
-        let reply = self.reply.take().unwrap_or_default();
-        serde_json::from_slice(&reply).expect("replies are JSON")
-    }
-
     /// Writes a signal as an operator does.
     pub fn signal(&mut self, name: &str, value: &str) {
         self.trace.say(self.now_us, || format!("signal {name} {value}"));
         self.consul.forget_result(name);
         self.consul.signal(name, value);
         self.consul_changed();
-    }
-
-    /// Requests that living nodes took and have not answered.
-    pub fn unanswered(&self) -> Vec<(u64, NodeName)> {
-        let lives =
-            |(node, life): &(NodeName, u64)| self.processes.get(node).is_some_and(|p| p.life == *life);
-        self.owed.iter().filter(|(_, at)| lives(at)).map(|(ask, (node, _))| (*ask, *node)).collect()
     }
 
     /// Whether all nodes of the newest ring run, and all that run go by it.

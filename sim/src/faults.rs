@@ -2,7 +2,8 @@
 
 use ringkv_common::name::NodeName;
 
-use crate::cluster::{Cluster, Happening};
+use crate::cluster::Cluster;
+use crate::happening::Happening;
 use crate::network::{NOTICED_US, Pair};
 
 /// How much later than its time what is left of a broken connection may arrive, in microseconds.

@@ -11,7 +11,8 @@ use ringkv_common::ring::{ClusterId, Ring};
 use ringkv_common::time::Now;
 use ringkv_server::core::Status;
 
-use crate::cluster::{Asker, Cluster, Happening};
+use crate::cluster::Cluster;
+use crate::happening::{Asker, Happening};
 
 /// Milliseconds between two ticks of a launcher.
 const TICK_MS: u64 = 50;

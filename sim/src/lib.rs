@@ -10,9 +10,11 @@
 //! ```
 
 mod adders;
+mod asking;
 mod cluster;
 mod consul;
 mod faults;
+mod happening;
 mod history;
 mod hostile;
 mod launcher;
@@ -30,9 +32,10 @@ mod trace;
 mod verdict;
 mod workload;
 
-pub use cluster::{Cluster, Trap};
+pub use cluster::Cluster;
 pub use consul::Consul;
 pub use faults::Fault;
+pub use happening::Trap;
 pub use history::History;
 pub use network::record;
 pub use random::Random;

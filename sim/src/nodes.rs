@@ -9,7 +9,8 @@ use ringkv_common::ring::{Phase, Ring, Verdict};
 use ringkv_server::core::{Defaults, Effect, Event, Gauges, Status, Token};
 use ringkv_server::store::{Memory, Storage};
 
-use crate::cluster::{Cluster, Happening};
+use crate::cluster::Cluster;
+use crate::happening::Happening;
 use crate::network::{WAITING_US, Waiting};
 use crate::process::{Process, Work};
 

@@ -6,7 +6,8 @@ use ringkv_common::name::NodeName;
 use serde_json::Value as Json;
 
 use crate::adders::Addition;
-use crate::cluster::{Asker, Cluster, Happening};
+use crate::cluster::Cluster;
+use crate::happening::{Asker, Happening};
 use crate::history::{Id, Value};
 
 /// How long one attempt takes at most, in milliseconds: what the request says, and what the client adds.
