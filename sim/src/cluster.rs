@@ -45,6 +45,8 @@ pub struct Cluster {
     pub(crate) workers: Vec<Worker>,
     /// Names of actors that hostile clients have learned.
     pub(crate) actors: Vec<String>,
+    /// Keys that a script wrote or read.
+    pub(crate) scripted: BTreeSet<String>,
     pub(crate) asks: BTreeMap<u64, Asker>,
     pub(crate) asked: u64,
     /// Requests that a node took and has not answered.
@@ -95,6 +97,7 @@ impl Cluster {
             launchers: Vec::new(),
             workers: Vec::new(),
             actors: Vec::new(),
+            scripted: BTreeSet::new(),
             asks: BTreeMap::new(),
             asked: 0,
             owed: BTreeMap::new(),

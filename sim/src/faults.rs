@@ -169,6 +169,16 @@ impl Cluster {
         }
     }
 
+    /// Ends all cuts.
+    pub(crate) fn heal(&mut self) {
+        self.trace.say(self.now_us, || "all connections are possible again".into());
+        for (from, to) in self.network.heal(self.now_us) {
+            // Nobody connects again at once.
+            let after_us = self.random.between(1_000, 100_000);
+            self.after(after_us, Happening::Flush { from, to });
+        }
+    }
+
     /// Whether a fault may happen now: a cluster that nothing could survive says nothing.
     pub(crate) fn allows(&mut self, fault: &Fault) -> bool {
         let members = self.newest.as_ref().map_or(0, |ring| ring.nodes.len());

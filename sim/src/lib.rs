@@ -23,6 +23,7 @@ mod nodes;
 mod process;
 mod random;
 mod rest;
+pub mod script;
 pub mod seeds;
 mod sets;
 mod settings;

@@ -1,22 +1,24 @@
-//! Runs seeds. Exit 1 where one fails, 2 for wrong options.
+//! Runs seeds and scripts. Exit 1 where one fails, 2 for wrong options and scripts that cannot be read.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{ArgGroup, Parser};
+use ringkv_sim::script::Script;
 use ringkv_sim::seeds::{self, Report};
 use ringkv_sim::shrink;
 
 const EXAMPLE: &str = "Example:\n  ringkv-sim --seeds 200 --from 1000\n  \
-    ringkv-sim --seed 1042 --trace 1042.txt\n\n\
+    ringkv-sim --seed 1042 --trace 1042.txt\n  \
+    ringkv-sim --script sim/scripts/hinted-handoff.txt\n\n\
     A seed that fails is run again with ever fewer faults, and those that still fail it are printed.";
 
-/// Runs random histories of a simulated cluster, each decided by its seed.
+/// Runs histories of a simulated cluster: random ones, each decided by its seed, and those that scripts tell.
 #[derive(Debug, Parser)]
 #[command(name = "ringkv-sim", after_help = EXAMPLE)]
-#[command(group = ArgGroup::new("which").required(true).args(["seed", "seeds"]))]
+#[command(group = ArgGroup::new("which").required(true).args(["seed", "seeds", "script"]))]
 struct Options {
     /// Run this seed alone.
     #[arg(long, value_name = "N")]
@@ -25,8 +27,11 @@ struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
     /// The first of them.
-    #[arg(long, value_name = "S", conflicts_with = "seed", default_value_t = 0)]
+    #[arg(long, value_name = "S", conflicts_with_all = ["seed", "script"], default_value_t = 0)]
     from: u64,
+    /// Play this script; sim/scripts has some.
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
     /// Write to this file what happens; RINGKV_SIM_TRACE=1 prints it.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -42,12 +47,42 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    match &options.script {
+        Some(path) => play(path, trace.as_ref()),
+        None => run(&options, trace.as_ref()),
+    }
+}
+
+fn play(path: &Path, trace: Option<&File>) -> ExitCode {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("cannot read {}: {error}", path.display());
+            return ExitCode::from(2);
+        }
+    };
+    let script = match Script::parse(&path.display().to_string(), &text) {
+        Ok(script) => script,
+        Err(wrong) => {
+            eprintln!("{wrong}");
+            return ExitCode::from(2);
+        }
+    };
+    let start = Instant::now();
+    let played = script.play(trace);
+    played.wrong.iter().for_each(|line| println!("  {line}"));
+    println!("{}", pace(played.virtual_ms, start));
+    println!("{}", played.line());
+    if played.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run(options: &Options, trace: Option<&File>) -> ExitCode {
     let (from, count) = options.seed.map_or((options.from, options.seeds.unwrap_or(1)), |seed| (seed, 1));
     let start = Instant::now();
     let (mut failed, mut virtual_ms) = (0, 0);
     let (mut operations, mut acknowledged, mut faults) = (0, 0, 0);
     for seed in from..from.saturating_add(count) {
-        let report = seeds::run_with(seed, None, trace.as_ref());
+        let report = seeds::run_with(seed, None, trace);
         operations += report.operations;
         acknowledged += report.acknowledged;
         faults += report.faults;

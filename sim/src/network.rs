@@ -170,6 +170,16 @@ impl Network {
         self.links.entry(pair).or_default()
     }
 
+    /// Ends all cuts, and says of which directions.
+    pub fn heal(&mut self, now_us: u64) -> Vec<Pair> {
+        let cut = self.links.iter_mut().filter(|(_, link)| link.cut_until_us > now_us);
+        cut.map(|(pair, link)| {
+            link.cut_until_us = now_us;
+            *pair
+        })
+        .collect()
+    }
+
     /// The directions that lead to a node, and have something waiting.
     pub fn waiting_for(&self, name: NodeName) -> Vec<Pair> {
         let waits = |(pair, link): &(&Pair, &Link)| pair.1 == name && !link.waiting.is_empty();

@@ -51,6 +51,14 @@ impl Cluster {
         self.processes.iter().map(of).filter(|(_, others)| !others.is_empty()).collect()
     }
 
+    /// Records that a node holds of partitions which it does not own: hints, or what it has not handed over yet.
+    pub(crate) fn records_of_others(&self, name: NodeName) -> u64 {
+        let (Some(ring), Some(process)) = (&self.newest, self.processes.get(&name)) else { return 0 };
+        let me = ring.index_of(name);
+        let owns = |p: u32| me.is_some_and(|me| ring.holds(me, p));
+        process.store.measures().into_iter().filter(|(p, _)| !owns(*p)).map(|(_, m)| m.stored).sum()
+    }
+
     /// All owners of each of these keys, each of which was read from all of them, hold the same state.
     pub(crate) fn compare_owners(&self, keys: &[String], wrong: &mut Vec<String>) {
         let Some(ring) = self.newest.clone() else { return };

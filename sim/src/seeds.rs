@@ -97,8 +97,7 @@ pub fn run_with(seed: u64, storm: Option<&[Gust]>, trace: Option<&File>) -> Repo
     }
     let mut cluster = cluster.found();
     let mut done = Vec::new();
-    // A core that panics fails its seed, and not those after it.
-    let wrong = catch_unwind(AssertUnwindSafe(|| {
+    let wrong = caught(|| {
         match storm {
             Some(storm) => storm::replay(&mut cluster, storm, &mut done),
             None => storm::rage(&mut cluster, &mut dice, &mut done),
@@ -106,8 +105,7 @@ pub fn run_with(seed: u64, storm: Option<&[Gust]>, trace: Option<&File>) -> Repo
         // The last pause and the last cut end.
         cluster.run_ms(5_000);
         cluster.verdict()
-    }));
-    let wrong = wrong.unwrap_or_else(|panic| vec![format!("panicked: {}", text_of(&*panic))]);
+    });
     Report {
         seed,
         operations: cluster.operations,
@@ -119,6 +117,12 @@ pub fn run_with(seed: u64, storm: Option<&[Gust]>, trace: Option<&File>) -> Repo
         storm: done,
         wrong,
     }
+}
+
+/// What is wrong; a core that panics fails its own history, and not those after it.
+pub(crate) fn caught(history: impl FnOnce() -> Vec<String>) -> Vec<String> {
+    let wrong = catch_unwind(AssertUnwindSafe(history));
+    wrong.unwrap_or_else(|panic| vec![format!("panicked: {}", text_of(&*panic))])
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> &str {

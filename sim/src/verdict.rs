@@ -93,14 +93,16 @@ impl Cluster {
 
     /// Keys that are read at rest.
     fn keys_read(&self) -> Vec<String> {
-        self.history.keys().into_iter().chain(self.history.sets.keys()).chain(hostile::own_keys()).collect()
+        let judged = self.history.keys().into_iter().chain(self.history.sets.keys());
+        judged.chain(hostile::own_keys()).chain(self.scripted.iter().cloned()).collect()
     }
 
     /// Reads every key once, from all of its owners.
     fn read_all(&mut self) {
         let Some(ring) = self.newest.clone() else { return };
         let names: Vec<NodeName> = ring.nodes.iter().map(|n| n.name).collect();
-        for key in self.history.sets.keys().chain(hostile::own_keys()).collect::<Vec<String>>() {
+        let unjudged = hostile::own_keys().chain(self.scripted.iter().cloned());
+        for key in self.history.sets.keys().chain(unjudged).collect::<Vec<String>>() {
             let Some(node) = self.random.pick(&names) else { return };
             let reply = self.ask_now(node, &read_all_owners(&key));
             if key.starts_with(adders::PREFIX) {
@@ -130,7 +132,11 @@ impl Cluster {
                 continue;
             };
             let keys = records.iter().filter_map(|r| r["key"].as_str());
-            for key in keys.filter(|key| ![hostile::OWN, adders::PREFIX].iter().any(|p| key.starts_with(p))) {
+            let judged = |key: &&str| {
+                ![hostile::OWN, adders::PREFIX].iter().any(|p| key.starts_with(p))
+                    && !self.scripted.contains(*key)
+            };
+            for key in keys.filter(judged) {
                 holders.entry(key.to_owned()).or_default().push(node);
             }
         }
