@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ringkv_common::key::Key;
 use ringkv_common::version::{Content, Dot};
 
-use crate::sets::Sets;
+use crate::rounds::Shared;
 
 /// What a key holds: nothing, or the value of a number.
 pub type Value = Option<u64>;
@@ -86,8 +86,8 @@ pub struct History {
     /// What each reader was last shown of each key, and how often the key had been lost when it asked.
     seen: BTreeMap<(usize, String), (u64, Shown)>,
     next: Id,
-    /// Sets that clients add to.
-    pub sets: Sets,
+    /// Keys that clients share.
+    pub shared: Shared,
     /// Whether reads may be stale.
     pub weak: bool,
     /// Virtual time, in microseconds.
@@ -231,7 +231,7 @@ impl History {
 
     /// The only holder of these keys was killed.
     pub fn killed_holder_of(&mut self, held: impl Fn(&Key) -> bool) {
-        self.sets.killed_holder_of(&held);
+        self.shared.killed_holder_of(&held);
         for (text, state) in &mut self.keys {
             if !Key::new(text).is_ok_and(|key| held(&key)) {
                 continue;

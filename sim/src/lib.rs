@@ -9,20 +9,24 @@
 //!       └────► history: what clients were told, and whether it can be true
 //! ```
 
-mod adders;
 mod asking;
 mod cluster;
 mod consul;
+mod counters;
 mod faults;
 mod happening;
 mod history;
 mod hostile;
 mod launcher;
+mod listers;
 mod network;
 mod nodes;
+mod observed;
 mod process;
 mod random;
+mod registers;
 mod rest;
+mod rounds;
 pub mod script;
 pub mod seeds;
 mod sets;

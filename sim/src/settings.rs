@@ -25,6 +25,10 @@ pub struct Settings {
     pub hostile: usize,
     /// Clients that add to sets which they share.
     pub adders: usize,
+    /// Clients that count up counters which they share.
+    pub incrementers: usize,
+    /// Clients that delete keys which they share, and create them again.
+    pub removers: usize,
     /// Whether clients also ask nodes that are in no ring any more, or not yet.
     pub strays: bool,
     /// Whether the store takes time to read and write, as a disk does; else it answers at once, as memory does.
@@ -52,6 +56,8 @@ impl Settings {
             readers: 0,
             hostile: 0,
             adders: 0,
+            incrementers: 0,
+            removers: 0,
             strays: false,
             slow_store: seed.is_multiple_of(2),
             skew_ms: 2_000,

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ringkv_common::name::NodeName;
 
 use crate::cluster::Cluster;
-use crate::{adders, hostile};
+use crate::hostile;
+use crate::rounds::Shared;
 
 /// Messages under way in one direction at most: what a few clients cause, with all repetitions.
 const UNDER_WAY_MAX: usize = 20_000;
@@ -93,7 +94,7 @@ impl Cluster {
 
     /// Keys that are read at rest.
     fn keys_read(&self) -> Vec<String> {
-        let judged = self.history.keys().into_iter().chain(self.history.sets.keys());
+        let judged = self.history.keys().into_iter().chain(self.history.shared.keys());
         judged.chain(hostile::own_keys()).chain(self.scripted.iter().cloned()).collect()
     }
 
@@ -102,11 +103,11 @@ impl Cluster {
         let Some(ring) = self.newest.clone() else { return };
         let names: Vec<NodeName> = ring.nodes.iter().map(|n| n.name).collect();
         let unjudged = hostile::own_keys().chain(self.scripted.iter().cloned());
-        for key in self.history.sets.keys().chain(unjudged).collect::<Vec<String>>() {
+        for key in self.history.shared.keys().chain(unjudged).collect::<Vec<String>>() {
             let Some(node) = self.random.pick(&names) else { return };
             let reply = self.ask_now(node, &read_all_owners(&key));
-            if key.starts_with(adders::PREFIX) {
-                self.check_set(&key, &reply);
+            if Shared::has(&key) && !self.scripted.contains(&key) {
+                self.check_shared(&key, &reply);
             }
         }
         for key in self.history.keys() {
@@ -133,8 +134,7 @@ impl Cluster {
             };
             let keys = records.iter().filter_map(|r| r["key"].as_str());
             let judged = |key: &&str| {
-                ![hostile::OWN, adders::PREFIX].iter().any(|p| key.starts_with(p))
-                    && !self.scripted.contains(*key)
+                !key.starts_with(hostile::OWN) && !Shared::has(key) && !self.scripted.contains(*key)
             };
             for key in keys.filter(judged) {
                 holders.entry(key.to_owned()).or_default().push(node);
