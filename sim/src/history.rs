@@ -301,7 +301,10 @@ impl History {
     /// A version is kept somewhere: its dot names it and nothing else.
     pub fn kept(&mut self, key: &Key, dot: Dot, content: &Content) {
         match self.dots.get(&dot) {
-            None => drop(self.dots.insert(dot, (key.clone(), content.clone()))),
+            None => {
+                self.shared.kept(key.text(), content);
+                self.dots.insert(dot, (key.clone(), content.clone()));
+            }
             Some((k, c)) if k == key && c == content => {}
             Some((k, _)) => {
                 self.violations.push(format!("{dot:?} names a version of {k:?} and one of {key:?}"))

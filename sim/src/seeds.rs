@@ -67,6 +67,7 @@ fn settings(seed: u64, dice: &mut Random) -> Settings {
         think_ms: dice.between(20, 80),
         ..quiet
     };
+    let settings = with_shared_keys(seed, settings);
     // What contexts order no clock can spoil, and a strict quorum orders the rest. Else, where a write may not meet the
     // one before it, clocks alone decide which is the later one.
     match (dice.chance(1, 3), settings.weak()) {
@@ -76,6 +77,14 @@ fn settings(seed: u64, dice: &mut Random) -> Settings {
         (false, true) => Settings { skew_ms: 0, ..settings },
         (false, false) => settings,
     }
+}
+
+/// Clients that share counters, and keys that they delete and create again, in some seeds. Their dice are their own: a
+/// seed without them is the history that it would be if nobody had thought of them.
+fn with_shared_keys(seed: u64, settings: Settings) -> Settings {
+    let mut dice = Random::new(seed ^ 0x5AED);
+    let mut some = || if dice.chance(1, 3) { dice.between(2, 4) as usize } else { 0 };
+    Settings { incrementers: some(), removers: some(), ..settings }
 }
 
 /// Runs one seed from the founding to the verdict.

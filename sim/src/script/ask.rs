@@ -102,12 +102,14 @@ fn terms(verb: Verb, words: &mut Words, fields: &mut serde_json::Map<String, Jso
             "quorum" => words.one_of(&[("sloppy", "sloppy"), ("strict", "strict")])?.into(),
             "r" if verb == Verb::Get => words.number("owners", 1, 16)?.into(),
             "w" if verb != Verb::Get => words.number("owners", 1, 16)?.into(),
+            "request" if verb != Verb::Get => words.next("a request id")?.into(),
             "context" if verb != Verb::Get => {
                 returned = words.one_of(&[("empty", false), ("returned", true)])?;
                 json!({})
             }
             other => {
-                let terms = if verb == Verb::Get { "level, r, quorum" } else { "level, w, quorum, context" };
+                let terms =
+                    if verb == Verb::Get { "level, r, quorum" } else { "level, w, quorum, request, context" };
                 return Err(format!(
                     "{} has no term \"{other}\": there are {terms}, then at NODE",
                     verb.op()

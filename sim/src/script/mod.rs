@@ -19,8 +19,8 @@
 //! add NODE            remove NODE            migrate consistent | hrw
 //! ```
 //!
-//! TERMS are `level ONE|QUORUM|ALL`, `r N`, `w N`, `quorum sloppy|strict`, and of a write `context empty` or `context
-//! returned`: what the last `get` of that key was answered with. TIME is `200ms`, `3s`, `5m` or `1h`. An ANSWER is `ok`,
+//! TERMS are `level ONE|QUORUM|ALL`, `r N`, `w N`, `quorum sloppy|strict`, and of a write `request ID` and `context empty`
+//! or `context returned`: what the last `get` of that key was answered with. TIME is `200ms`, `3s`, `5m` or `1h`. An ANSWER is `ok`,
 //! `hinted`, `none`, `silence`, `error CODE`, or the values shown, in any order; `|` stands between several that are right.
 //!
 //! Last, what must be so. These steps look and ask nobody, and each may be awaited: `await CHECK within TIME`.

@@ -16,7 +16,7 @@ fn what_is_wrong_with_a_line_is_said_with_its_number_and_what_is_allowed() {
         ("put k v", &["put ends", "\"at\""]),
         ("put k v at node-x", &["\"node-x\"", "node-4"]),
         ("put k v level MOST at node-0", &["\"MOST\"", "ONE, QUORUM, ALL"]),
-        ("put k v r 2 at node-0", &["no term \"r\"", "level, w, quorum, context"]),
+        ("put k v r 2 at node-0", &["no term \"r\"", "level, w, quorum, request, context"]),
         ("put k v w 0 at node-0", &["\"0\"", "from 1 to 16"]),
         ("get k at node-0 expect", &["ok, hinted, none, silence, error CODE, or values"]),
         ("get k at node-0 expect a |", &["or values"]),
