@@ -80,8 +80,8 @@ enum Aim {
 #[derive(Debug)]
 pub struct Round {
     aim: Aim,
-    /// Terms of its read and of its write, as fields of the requests.
-    terms: (&'static str, &'static str),
+    /// Whether one owner is read and all are written.
+    from_one: bool,
     /// The write but for its name and its time, when the key was read.
     write: Option<String>,
 }
@@ -98,7 +98,8 @@ impl Round {
 
     /// The request of the next attempt.
     pub fn body(&self, request: u64, timeout_ms: u64) -> String {
-        let (key, (read, write)) = (self.key(), self.terms);
+        let key = self.key();
+        let (read, write) = if self.from_one { (r#","level":"ONE""#, r#","level":"ALL""#) } else { ("", "") };
         match &self.write {
             None => {
                 format!(
@@ -116,23 +117,21 @@ impl Cluster {
     pub(crate) fn something_to_add(&mut self) -> Round {
         let key = format!("{SETS}{}", self.random.below(EACH));
         let aim = Aim::Add(self.history.shared.sets.begin(key));
-        Round { aim, terms: ("", ""), write: None }
+        Round { aim, from_one: false, write: None }
     }
 
     pub(crate) fn something_to_count(&mut self, client: usize) -> Round {
         let number = self.random.below(EACH);
         let aim = Aim::Count(self.history.shared.counters.begin(format!("{COUNTERS}{number}"), client));
         // Every other one is read from one owner and written to all.
-        let terms =
-            if number.is_multiple_of(2) { ("", "") } else { (r#","level":"ONE""#, r#","level":"ALL""#) };
-        Round { aim, terms, write: None }
+        Round { aim, from_one: !number.is_multiple_of(2), write: None }
     }
 
     pub(crate) fn something_to_remove(&mut self) -> Round {
         let key = format!("{OBSERVED}{}", self.random.below(EACH));
         let delete = self.random.chance(1, 2);
         let aim = Aim::Replace(self.history.shared.observed.begin(key, delete));
-        Round { aim, terms: ("", ""), write: None }
+        Round { aim, from_one: false, write: None }
     }
 
     /// Takes a reply; whether what the client means to do is done.
@@ -152,7 +151,9 @@ impl Cluster {
         }
         let Some(siblings) = siblings(reply) else { return false };
         let context = if reply["context"].is_object() { reply["context"].to_string() } else { "{}".into() };
-        let value = self.looked(&mut round.aim, &siblings);
+        // Who alone is asked may have slept while the ring changed and others took its place.
+        let fresh = !self.settings.weak() && (!round.from_one || self.settings.replicas == 1);
+        let value = self.looked(&mut round.aim, &siblings, fresh);
         let key = round.key();
         round.write = Some(match value {
             Some(value) => format!(r#""op":"PUT","key":"{key}","value":{value},"context":{context}"#),
@@ -161,9 +162,8 @@ impl Cluster {
         false
     }
 
-    /// Judges what was shown, and says what is written then; `None`: a delete.
-    fn looked(&mut self, aim: &mut Aim, siblings: &[Json]) -> Option<Json> {
-        let fresh = !self.settings.weak();
+    /// Judges what was shown, which is `fresh` where it must not be stale, and says what is written then; `None`: a delete.
+    fn looked(&mut self, aim: &mut Aim, siblings: &[Json], fresh: bool) -> Option<Json> {
         let Shared { sets, counters, observed } = &mut self.history.shared;
         let (wrong, value) = match aim {
             Aim::Add(adding) => {

@@ -65,7 +65,11 @@ impl Ask {
         fields.insert("key".into(), key.clone().into());
         fields.insert("want".into(), json!([want]));
         if matches!(verb, Verb::Put | Verb::Insert | Verb::Update) {
-            fields.insert("value".into(), words.next("a value")?.into());
+            let value = words.next("a value")?;
+            if value == "at" && words.peek().is_some_and(|word| word.starts_with("node-")) {
+                return Err(format!("{} needs a value before \"at\"", verb.op()));
+            }
+            fields.insert("value".into(), value.into());
         }
         let returned = terms(verb, words, &mut fields)?;
         let node = words.at_node()?;

@@ -14,6 +14,7 @@ fn what_is_wrong_with_a_line_is_said_with_its_number_and_what_is_allowed() {
             &["no verb \"putt\"", "put, insert", "cut-one-way", "siblings", "replicas"][..],
         ),
         ("put k v", &["put ends", "\"at\""]),
+        ("put k at node-0", &["needs a value"]),
         ("put k v at node-x", &["\"node-x\"", "node-4"]),
         ("put k v level MOST at node-0", &["\"MOST\"", "ONE, QUORUM, ALL"]),
         ("put k v r 2 at node-0", &["no term \"r\"", "level, w, quorum, request, context"]),
