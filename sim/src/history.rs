@@ -302,7 +302,6 @@ impl History {
     pub fn kept(&mut self, key: &Key, dot: Dot, content: &Content) {
         match self.dots.get(&dot) {
             None => {
-                self.shared.kept(key.text(), content);
                 self.dots.insert(dot, (key.clone(), content.clone()));
             }
             Some((k, c)) if k == key && c == content => {}

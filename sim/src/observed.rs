@@ -3,9 +3,6 @@
 //!
 //! A value that was acknowledged stays until somebody begins a write with a context that covers it; once such a write was
 //! acknowledged it is gone and does not rise again.
-//!
-//! One thing is let pass, for it is known: of two versions of one write a context may have seen one alone, and the other
-//! rises (`sim/scripts/known/a-twin-rises.txt`).
 
 use std::collections::BTreeMap;
 
@@ -23,8 +20,6 @@ struct State {
     covered: Elements,
     /// Those that some acknowledged write took away.
     gone: Elements,
-    /// How many versions of each value there were: a write that its client repeats may be done by two owners.
-    versions: BTreeMap<u64, u32>,
     /// How often the key's only holder was killed.
     losses: u64,
 }
@@ -63,13 +58,6 @@ impl Observed {
         let state = self.keys.entry(key.clone()).or_default();
         let before = (state.acknowledged.clone(), state.gone.clone());
         Replacement { key, delete, value: None, covers: Elements::new(), before, losses: state.losses }
-    }
-
-    /// A version of this value is kept somewhere, which was not kept before.
-    pub fn kept(&mut self, key: &str, value: u64) {
-        if let Some(state) = self.keys.get_mut(key) {
-            *state.versions.entry(value).or_default() += 1;
-        }
     }
 
     /// It was shown this, and is about to write with the context of it; `None`: a delete. Where nothing is there, there is
@@ -131,8 +119,7 @@ fn wrong(
 ) -> Option<String> {
     let kept = |value: &&u64| !state.covered.contains(value);
     let missing: Vec<&u64> = acknowledged.difference(shown).filter(kept).collect();
-    let one = |value: &&u64| state.versions.get(value).is_none_or(|versions| *versions < 2);
-    let risen: Vec<&u64> = gone.intersection(shown).filter(one).collect();
+    let risen: Vec<&u64> = gone.intersection(shown).collect();
     let invented: Vec<&u64> = shown.difference(&state.begun).collect();
     let well = missing.is_empty() && risen.is_empty() && invented.is_empty();
     (!well).then(|| {
@@ -175,15 +162,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_does_not_rise_unless_it_was_written_twice() {
+    fn what_is_gone_does_not_rise() {
         let mut observed = Observed::default();
         write(&mut observed, false, &[]);
         let (delete, _) = write(&mut observed, true, &[1]);
         observed.acknowledged(&delete);
-        observed.kept("o", 1);
         assert!(is_wrong(&observed, &[1]));
-        observed.kept("o", 1);
-        assert!(!is_wrong(&observed, &[1]));
     }
 
     #[test]

@@ -6,7 +6,6 @@
 //! deleted and created again ([`crate::observed`]).
 
 use ringkv_common::key::Key;
-use ringkv_common::version::Content;
 use serde_json::Value as Json;
 
 use crate::cluster::Cluster;
@@ -47,15 +46,6 @@ impl Shared {
         self.sets.killed_holder_of(&held);
         self.counters.killed_holder_of(&held);
         self.observed.killed_holder_of(&held);
-    }
-
-    /// A version is kept somewhere, which was not kept before.
-    pub fn kept(&mut self, key: &str, content: &Content) {
-        if let Some(value) =
-            serde_json::from_slice(content.bytes()).ok().filter(|_| key.starts_with(OBSERVED))
-        {
-            self.observed.kept(key, value);
-        }
     }
 
     /// What is wrong with the siblings that were shown of a key when all had come to rest.

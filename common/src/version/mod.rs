@@ -102,7 +102,12 @@ impl Siblings {
         match context {
             None => self.versions.clear(),
             Some(context) => {
-                self.versions.retain(|held| !context.clock.covers(held.dot));
+                let covered = |held: &Version| context.clock.covers(held.dot);
+                // Two versions of one request are one write: whoever saw one saw it.
+                let requests: SmallVec<[u64; 2]> =
+                    self.versions.iter().filter(|held| covered(held)).map(|held| held.request).collect();
+                let seen = |held: &Version| held.request != 0 && requests.contains(&held.request);
+                self.versions.retain(|held| !covered(held) && !seen(held));
                 self.clock.join(&context.clock);
                 self.foreign.join(&context.foreign);
             }

@@ -190,3 +190,30 @@ fn actors_are_read_back_as_written_and_others_are_foreign() {
         assert!(foreign.parse::<Actor>().is_err(), "{foreign}");
     }
 }
+
+#[test]
+fn a_context_that_covers_a_version_covers_its_twins() {
+    let version = |id, request| Version {
+        dot: Dot { actor: actor(id), counter: 1 },
+        stamp: Stamp(id as u64),
+        request,
+        contextual: true,
+        content: Content::Json((*b"1").into()),
+    };
+    let mut siblings = Siblings::default();
+    // One write that two owners did, and another one beside it.
+    for (id, request) in [(1, 7), (2, 7), (3, 0), (4, 0)] {
+        siblings.write(Some(&Context::default()), version(id, request));
+    }
+    let seen = |id| Context {
+        clock: [Dot { actor: actor(id), counter: 1 }].into_iter().collect(),
+        ..Context::default()
+    };
+    siblings.write(Some(&seen(1)), version(5, 0));
+    assert_eq!(
+        siblings.versions.iter().map(|v| v.dot.actor).collect::<Vec<_>>(),
+        [actor(3), actor(4), actor(5)]
+    );
+    siblings.write(Some(&seen(3)), version(6, 0));
+    assert!(siblings.versions.iter().any(|v| v.dot.actor == actor(4)), "without a request each is its own");
+}
