@@ -165,6 +165,19 @@ fn owners_that_differ_are_alike_after_a_repair_that_was_asked_for() {
 }
 
 #[test]
+fn the_faults_of_the_readme_are_taken_as_shown() {
+    let (world, mut launcher) = cluster();
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let shown = readme.lines().filter_map(|line| line.strip_prefix("client_producer fault "));
+    let shown: Vec<Vec<&str>> =
+        shown.map(|line| line.split('#').next().unwrap().split_whitespace().collect()).collect();
+    assert!(shown.len() >= 7 && shown.iter().any(|words| words[0] == "clear"));
+    shown.iter().for_each(|words| fault(&world, words));
+    assert_eq!(put(&world, 2, "all clear", json!({"w": 3}))["status"], "OK");
+    launcher.terminate();
+}
+
+#[test]
 fn a_node_that_was_not_started_for_faults_takes_none() {
     let world = World::of_size(1);
     let mut launcher = world.launch_ready(&[], 1);
