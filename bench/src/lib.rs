@@ -15,6 +15,7 @@
 
 pub mod cluster;
 pub mod copy;
+pub mod cores;
 pub mod load;
 pub mod memory;
 pub mod moving;
