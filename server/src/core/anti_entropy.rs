@@ -10,7 +10,7 @@
 //!   both pull these buckets from each other, by digests of their keys
 //! ```
 //!
-//! Sums are cut to 64 bits on the way: two that differ look alike once in 2^64 times, and at the next write no more.
+//! Sums are cut to 48 bits on the way: two that differ look alike once in 2^48 times, and at the next write no more.
 
 use std::collections::VecDeque;
 
@@ -30,6 +30,8 @@ const PAUSE_MS: u64 = 5_000;
 const PATIENCE_MS: u64 = 3_000;
 /// Partitions at most whose buckets are compared in one round: the rest has its turn in the next one.
 const PARTITIONS_MAX: usize = 256;
+/// Bytes of a sum on the way.
+const SUM_BYTES: usize = 6;
 /// Repairs that wait at most, and that run at one time.
 const REPAIRS_MAX: usize = 1024;
 const PULLS_MAX: usize = 4;
@@ -284,10 +286,11 @@ fn all_buckets() -> Vec<u32> {
     (0..BUCKETS as u32).collect()
 }
 
-/// The sums of these numbers, eight bytes each; 0 where there is none. `sums` is sorted.
+/// The sums of these numbers, six bytes each; 0 where there is none. `sums` is sorted.
 fn bytes_of(numbers: &[u32], sums: &[(u32, u64)]) -> Box<[u8]> {
     let sum = |n: &u32| sums.binary_search_by_key(n, |(number, _)| *number).map_or(0, |at| sums[at].1);
-    numbers.iter().flat_map(|n| sum(n).to_le_bytes()).collect()
+    let cut = |n| sum(n).to_le_bytes().into_iter().take(SUM_BYTES);
+    numbers.iter().flat_map(cut).collect()
 }
 
 /// The places at which two lists of sums differ. Of another length it is no list of the same things.
@@ -295,6 +298,6 @@ fn differing(a: &[u8], b: &[u8]) -> Vec<usize> {
     if a.len() != b.len() {
         return Vec::new();
     }
-    let pairs = a.chunks_exact(8).zip(b.chunks_exact(8)).enumerate();
+    let pairs = a.chunks_exact(SUM_BYTES).zip(b.chunks_exact(SUM_BYTES)).enumerate();
     pairs.filter(|(_, (a, b))| a != b).map(|(at, _)| at).collect()
 }
