@@ -59,6 +59,9 @@ impl std::fmt::Debug for Stamp {
     }
 }
 
+/// Milliseconds by which a hybrid clock may run ahead of the wall's, which went back.
+const AHEAD_MS_MAX: u64 = 5_000;
+
 /// A node's hybrid clock.
 #[derive(Clone, Debug, Default)]
 pub struct HybridClock {
@@ -66,10 +69,12 @@ pub struct HybridClock {
 }
 
 impl HybridClock {
-    /// A stamp above the wall time, above all given before, and above `seen`.
+    /// A stamp above the wall time and above `seen`, and above those given before unless the wall clock went back far.
+    /// What was seen of one key says nothing of others: a stamp from a clock that was wrong stays with its key.
     pub fn stamp(&mut self, now: Now, seen: Stamp) -> Stamp {
-        self.last = Stamp::of_wall_ms(now.wall_ms).max(self.last.next()).max(seen.next());
-        self.last
+        let bound = Stamp::of_wall_ms(now.wall_ms.saturating_add(AHEAD_MS_MAX));
+        self.last = Stamp::of_wall_ms(now.wall_ms).max(self.last.next().min(bound));
+        self.last.max(seen.next())
     }
 }
 
@@ -94,7 +99,15 @@ mod tests {
     #[test]
     fn a_stamp_is_above_every_stamp_seen() {
         let mut clock = HybridClock::default();
-        let seen = Stamp::of_wall_ms(5000);
+        let seen = Stamp::of_wall_ms(50_000);
         assert!(clock.stamp(at(1000), seen) > seen);
+        assert_eq!(clock.stamp(at(1000), Stamp::default()).wall_ms(), 1000, "and no other key is");
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_is_right_again_when_the_wall_is() {
+        let mut clock = HybridClock::default();
+        clock.stamp(at(86_400_000), Stamp::default());
+        assert!(clock.stamp(at(1000), Stamp::default()).wall_ms() <= 6_000);
     }
 }

@@ -371,7 +371,7 @@ pub enum Faulty {
         #[arg(long)]
         one_way: bool,
     },
-    /// Lose, delay and cut nothing any more between two nodes, or of one
+    /// Lose, delay and cut nothing any more between two nodes, or of what one sends
     Heal {
         /// One
         one: NodeName,

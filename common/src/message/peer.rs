@@ -218,6 +218,8 @@ pub enum Message {
         digest: u64,
         /// Whether this request is known; 0: none is asked about.
         request: u64,
+        /// Counts what is asked under one number: comes back with the answer.
+        round: u32,
     },
     /// This, durably.
     Held {
@@ -229,6 +231,8 @@ pub enum Message {
         counts: bool,
         /// Whether the request that was asked about was done.
         knows: bool,
+        /// The question's count.
+        round: u32,
     },
     /// The records of a stretch, please.
     Fetch {

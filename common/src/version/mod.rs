@@ -184,9 +184,9 @@ impl Siblings {
         seen
     }
 
-    /// Whether it is deleted, and nothing else: all that is held are tombstones.
+    /// Whether it is deleted, and nothing else: all that is held are tombstones, or nothing but what was seen.
     pub fn is_dead(&self) -> bool {
-        !self.versions.is_empty() && self.versions.iter().all(|v| v.content.is_tombstone())
+        !self.is_empty() && self.versions.iter().all(|v| v.content.is_tombstone())
     }
 
     /// The version that a request wrote, where it is still held.

@@ -28,6 +28,13 @@ pub struct Absorb {
     bytes: usize,
 }
 
+impl Absorb {
+    /// The keys of what came.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.news.iter().map(|(key, _)| key)
+    }
+}
+
 impl Node {
     /// Joins what a pull fetched; the pull goes on when all of it is durable.
     pub(super) fn absorb(&mut self, pull: Token, mut news: Vec<Record>) {

@@ -40,10 +40,11 @@ impl Clocks {
 
     /// How far it is ahead of the median of its peers, in milliseconds; 0 where they are too few.
     pub fn ahead_ms(&self) -> i64 {
-        let mut all: Vec<i64> = self.ahead_ms.values().copied().collect();
-        if all.len() < PEERS_MIN {
+        if self.ahead_ms.len() < PEERS_MIN {
             return 0;
         }
+        // Its own counts too.
+        let mut all: Vec<i64> = self.ahead_ms.values().copied().chain([0]).collect();
         all.sort_unstable();
         // Of an even number the one nearer to ours.
         let (low, high) = (all[(all.len() - 1) / 2], all[all.len() / 2]);
@@ -88,8 +89,9 @@ mod tests {
         assert!(!clocks(&[100_003, 99_950, 3_000_000]).is_off(), "another one is");
         assert!(!clocks(&[100_003, 0]).is_off(), "one agrees");
         let off = clocks(&[90_000, 91_000, 89_000]);
-        assert_eq!((off.ahead_ms(), off.is_off()), (10_000, true));
+        assert_eq!((off.ahead_ms(), off.is_off()), (9_000, true));
         assert_eq!(clocks(&[108_000, 107_000]).ahead_ms(), -7_000);
+        assert!(!clocks(&[100_000, 3_000_000, 3_000_000]).is_off(), "of two halves neither is wrong");
         assert!(!clocks(&[0]).is_off(), "of two nobody can say which");
     }
 }

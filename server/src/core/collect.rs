@@ -12,7 +12,7 @@
 //! meanwhile has another digest, and stays. An owner that misses the last word keeps its tombstone, the others get it
 //! back from it by anti-entropy, and all begins anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::{Dead, Id, Message};
@@ -30,8 +30,8 @@ use super::task::Task;
 const LOOK_MS: u64 = 60_000;
 /// How long answers are awaited, in milliseconds.
 const PATIENCE_MS: u64 = 10_000;
-/// Partitions looked at in one round, and tombstones taken of each: so many that a look takes no millisecond.
-const PARTITIONS_MAX: usize = 64;
+/// Partitions looked at in one round, and tombstones taken of each. A look goes through all records of a partition.
+const PARTITIONS_MAX: usize = 8;
 const DEAD_MAX: usize = 256;
 
 /// The tombstones of a partition on their way out.
@@ -55,6 +55,8 @@ pub struct Collection {
     candidates: BTreeMap<u32, Candidate>,
     /// How many were collected here.
     pub(super) collected: u64,
+    /// The partitions that they were of: what a node has that left the ring before may be older.
+    partitions: BTreeSet<u32>,
 }
 
 /// Why a node has its store look for tombstones.
@@ -78,6 +80,11 @@ pub struct Collect {
 impl Collection {
     pub(super) fn wake_at(&self) -> Option<u64> {
         self.look_us
+    }
+
+    /// Whether tombstones of a partition were collected here.
+    pub(super) fn collected_of(&self, partition: u32) -> bool {
+        self.partitions.contains(&partition)
     }
 }
 
@@ -110,7 +117,9 @@ impl Node {
         let all = (from..ring.partitions).chain(0..from).filter(leads);
         let partitions: Vec<u32> = all.filter(|p| self.is_whole(*p)).collect();
         let token = self.tasks.add(Task::Looking(Box::new(Looking::Own)));
-        let (partitions_max, dead_max) = (PARTITIONS_MAX, DEAD_MAX);
+        // Those that are asked about already must be among them, whatever was deleted since.
+        let (partitions_max, dead_max) =
+            (PARTITIONS_MAX, if self.collection.candidates.is_empty() { DEAD_MAX } else { usize::MAX });
         self.out.push(Effect::Dead { token, partitions, partitions_max, dead_max });
     }
 
@@ -129,7 +138,7 @@ impl Node {
                 if self.same_epoch(from, id, epoch) {
                     let held: Vec<Dead> = found.iter().flat_map(|(_, keys)| self.settled(keys)).collect();
                     let dead = dead.into_iter().filter(|one| held.contains(one)).collect();
-                    let clean = !self.holds_what_others_own(partition);
+                    let clean = !self.holds_what_others_own(partition) && !self.tells_of(partition);
                     self.send(from, Message::Confirmed { id, dead, clean });
                 }
             }
@@ -144,10 +153,18 @@ impl Node {
         }
     }
 
-    /// Those of them that no write is under way for.
-    fn settled(&mut self, keys: &[(Key, u64)]) -> Vec<Dead> {
-        let settled = keys.iter().filter(|(key, _)| self.keys.get(key).is_none_or(|b| b.writes.is_empty()));
+    /// Those of them that nothing is under way for: what is still told may be older.
+    fn settled(&self, keys: &[(Key, u64)]) -> Vec<Dead> {
+        let under_way: HashSet<u64> = self.tasks.written().map(Key::hash).collect();
+        let settled = keys.iter().filter(|(key, _)| !under_way.contains(&key.hash()));
         settled.map(|(key, digest)| (key.hash(), *digest)).collect()
+    }
+
+    /// Whether this node still tells others of a key of a partition, though it may own nothing of it.
+    fn tells_of(&self, partition: u32) -> bool {
+        let owns = self.ring.as_ref().is_some_and(|r| self.me.is_some_and(|me| r.holds(me, partition)));
+        let of = |key: &Key| self.ring.as_ref().is_some_and(|r| key.partition(r.partitions) == partition);
+        !owns && self.tasks.written().any(of)
     }
 
     fn holds_what_others_own(&self, partition: u32) -> bool {
@@ -172,7 +189,10 @@ impl Node {
                     dead.retain(|one| candidate.dead.contains(one));
                     candidate.confirmed_until_us
                 }
-                None => None,
+                None => {
+                    dead.truncate(DEAD_MAX);
+                    None
+                }
             };
             if dead.is_empty() {
                 self.collection.candidates.remove(&partition);
@@ -281,6 +301,8 @@ impl Node {
         *state = Siblings::default();
         busy.writes.push((token, SmallVec::new()));
         self.collection.collected += 1;
+        let partition = self.ring.as_ref().map(|ring| key.partition(ring.partitions));
+        self.collection.partitions.extend(partition);
         self.out.push(Effect::Persist { token, key: key.clone(), siblings: Siblings::default() });
     }
 }

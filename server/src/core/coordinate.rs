@@ -172,9 +172,13 @@ impl Node {
         op.attempts.maybe_done |= matches!(op.stage, OpStage::Forwarded { .. });
         op.stage = OpStage::Waiting;
         let (learned, key) = (op.learned.take().map(|learned| *learned), op.op.key().clone());
-        if let (Some(Learned::Beside(Some(_), _)), KeyOp::Write(write)) = (learned, &mut op.op) {
-            // It is hidden, so it was not acknowledged, though under its id some have it: another one does it as a new one.
-            write.request = None;
+        if let (Some(Learned::Beside(Some(_), theirs)), KeyOp::Write(write)) = (learned, &mut op.op) {
+            let mut joined = self.keys.get(&key).and_then(|busy| busy.state.clone()).unwrap_or_default();
+            joined.join(&theirs);
+            if write.request.is_some_and(|request| joined.hides_request(request)) {
+                // So it was not acknowledged, though under its id some have it: another one does it as a new one.
+                write.request = None;
+            }
         }
         let nobody = matches!(op.origin, Origin::Nobody);
         self.let_go(token, &key);

@@ -53,7 +53,8 @@ impl Node {
     /// Offers what is held for others at once, to all of them that answer.
     fn hand_over_now(&mut self) {
         let Some(ring) = self.ring.clone() else { return };
-        self.transfers.surrenders.values_mut().for_each(|surrender| surrender.at_us = None);
+        self.surrender(&ring);
+        self.transfers.surrenders.values_mut().for_each(|s| (s.at_us, s.forced) = (None, true));
         self.surrender(&ring);
     }
 

@@ -39,6 +39,8 @@ pub struct Gathering {
     answers: Quorum,
     /// Owners that have to hold what is shown.
     shown: Quorum,
+    /// The question's count.
+    round: u32,
     /// Whether somebody knows that the request was done.
     knows: bool,
     /// All that was heard, joined.
@@ -75,6 +77,7 @@ impl Node {
             answers: Quorum::new(ring.names(readers), needed),
             shown: self.shown_quorum(ring, &route, terms.read),
             mine: state.digest(),
+            round: 0,
             knows: false,
             state,
             durable_here,
@@ -111,11 +114,14 @@ impl Node {
         gathering.held.push((self.id.name, digest));
         let Some(op) = self.tasks.op(token) else { return };
         let at = (self.now.mono_us + op.attempts.patience_us()).min(op.deadline_us);
-        let request = op.op.request();
+        // Answers to an earlier question were about another digest.
+        op.attempts.round += 1;
+        let (request, round) = (op.op.request(), op.attempts.round);
+        gathering.round = round;
         op.stage = OpStage::Gathering(Box::new(gathering));
         let epoch = self.epoch();
         for name in asked {
-            self.send(name, Message::Query { id: token, epoch, key: key.clone(), digest, request });
+            self.send(name, Message::Query { id: token, epoch, key: key.clone(), digest, request, round });
         }
         self.tasks.alarm(token, at);
         self.gather_on(token);
@@ -132,11 +138,14 @@ impl Node {
         from: NodeName,
         siblings: Option<Siblings>,
         counts: bool,
-        knows: bool,
+        (knows, round): (bool, u32),
     ) {
         let Some(Op { stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) else {
             return self.spread_heard(token, from, siblings);
         };
+        if gathering.round != round {
+            return;
+        }
         let digest = siblings.as_ref().map_or(gathering.mine, Siblings::digest);
         let was_asked = gathering.asked.contains(&from);
         gathering.knows |= knows;
@@ -190,8 +199,10 @@ impl Node {
     fn gather_on(&mut self, token: Token) {
         let Some(Op { op, stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) else { return };
         let is_write = matches!(op, KeyOp::Write(_));
-        // Then the question was only whether it was done before. What can be asked must do: hints may stand in for the rest.
-        let writes_anyway = matches!(op, KeyOp::Write(write) if write.condition == Condition::Always);
+        // Then the question was only whether it was done before. What can be asked must do where hints may stand in for the
+        // rest; but where a write was missed it may have been this one, and what came after it would go.
+        let writes_anyway = matches!(op, KeyOp::Write(write)
+            if write.condition == Condition::Always && !self.requests.misses(&write.key));
         match gathering.answers.verdict() {
             Verdict::Waiting => {}
             Verdict::Impossible if writes_anyway => {
@@ -357,10 +368,14 @@ impl Node {
         };
         let at = (now_us + attempts.patience_us()).min(*deadline_us);
         let (key, digest, request) = (op.key().clone(), gathering.mine, op.request());
+        let question = gathering.round;
         let state = gathering.state.clone();
         let (asked, told, round) = (gathering.asked.clone(), gathering.told.clone(), attempts.round);
         for name in asked {
-            self.send(name, Message::Query { id: token, epoch, key: key.clone(), digest, request });
+            self.send(
+                name,
+                Message::Query { id: token, epoch, key: key.clone(), digest, request, round: question },
+            );
         }
         for name in told.into_iter().filter(|name| *name != me) {
             let (key, siblings) = (key.clone(), state.clone());

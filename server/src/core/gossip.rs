@@ -17,9 +17,12 @@ pub struct Counts {
 
 impl Node {
     /// A peer's packet, and the epoch of its ring: whoever has the older one asks for the newer one.
-    pub(super) fn on_gossip(&mut self, from: NodeName, epoch: u64, packet: &[u8]) {
+    pub(super) fn on_gossip(&mut self, from: NodeName, epoch: u64, packet: &[u8], wall_ms: u64) {
         let heard = self.detector.hear(self.now, from, epoch, packet);
         self.gossip.refused += u64::from(heard.is_err());
+        if heard.is_ok() {
+            self.clocks.hear(self.now, from, wall_ms);
+        }
         let mine = self.epoch();
         if epoch > mine {
             self.send(from, Message::RingWanted);

@@ -13,7 +13,7 @@ use super::Node;
 /// Bytes of hints that a node keeps: beyond it writes are refused to whoever asks it to stand in.
 const HINT_BYTES_MAX: u64 = 256 << 20;
 
-/// The bytes of the hints held, by partition. What was written over counts until the partition is handed over.
+/// The bytes of the hints held, by partition. What shrank counts until the partition is handed over.
 #[derive(Debug, Default)]
 pub struct Hints {
     held: BTreeMap<u32, u64>,
@@ -61,7 +61,7 @@ impl Node {
     }
 
     /// Why a hint of a key is not taken, if it is one and has no room.
-    pub(super) fn no_room_for_hint(&mut self, key: &Key, bytes: usize) -> Option<String> {
+    pub(super) fn no_room_for_hint(&self, key: &Key, bytes: usize) -> Option<String> {
         if !self.is_hint(key) {
             return None;
         }
@@ -73,8 +73,15 @@ impl Node {
         if held + bytes as u64 > HINT_BYTES_MAX {
             return Some(format!("{name} keeps hints of {held} bytes, {HINT_BYTES_MAX} are allowed"));
         }
-        let partition = self.ring.as_ref().map(|ring| key.partition(ring.partitions))?;
-        self.hints.add(partition, bytes as u64);
         None
+    }
+
+    /// A hint is kept, or has grown by so much.
+    pub(super) fn keeps_hint(&mut self, key: &Key, bytes: u64) {
+        if self.is_hint(key)
+            && let Some(partition) = self.ring.as_ref().map(|ring| key.partition(ring.partitions))
+        {
+            self.hints.add(partition, bytes);
+        }
     }
 }

@@ -18,7 +18,8 @@ impl Node {
             let text = format!("{} is about to end, ask another node", self.id.name);
             return self.refuse(client, request.id.as_deref(), &Failure::new(Code::NotReady, text));
         }
-        if self.tasks.full() || self.waiting_bytes > WAITING_BYTES_MAX {
+        let ends_faults = matches!(request.operation, Operation::Fault(_));
+        if !ends_faults && (self.tasks.full() || self.waiting_bytes > WAITING_BYTES_MAX) {
             let text = format!(
                 "{} requests with {} bytes wait at {}: {TASKS_MAX} and {WAITING_BYTES_MAX} are allowed, try again later",
                 self.tasks.len(),

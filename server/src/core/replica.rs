@@ -5,6 +5,7 @@ use ringkv_common::message::peer::{Beat, Frame, Id, Message, Purpose, Record, St
 use ringkv_common::message::{Code, Failure, KeyOp, Outcome, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::ClusterId;
+use ringkv_common::time::{Now, Stamp};
 use ringkv_common::version::{Siblings, Version};
 use smallvec::SmallVec;
 
@@ -19,8 +20,8 @@ use crate::store::{LOOKED_BYTES_MAX, Measure, Slice};
 /// Records that a giver looks at for one answer: well below a millisecond's worth.
 const GIVE_RECORDS_MAX: usize = 2048;
 
-/// Milliseconds that a stamp may be ahead: a day. No clock is so wrong, and nothing could be written above the last stamp
-/// that there is.
+/// Milliseconds that a stamp may be ahead: a day, unless the key has such a one already. Nothing could be written above the
+/// last stamp that there is.
 const STAMP_AHEAD_MS_MAX: u64 = 86_400_000;
 
 /// Who has a state joined, and hears when it is durable.
@@ -49,6 +50,18 @@ impl Node {
         let Frame { cluster, from, message } = frame;
         let foreign = cluster != ClusterId::default() && self.ring.is_some() && cluster != self.cluster_id();
         if foreign {
+            return self.membership.count_foreign_frame();
+        }
+        let stranger = self.ring.as_ref().is_some_and(|ring| ring.node_named(from).is_none());
+        let of_owners = matches!(
+            message,
+            Message::Confirm { .. }
+                | Message::Confirmed { .. }
+                | Message::Collect { .. }
+                | Message::Roots { .. }
+                | Message::Buckets { .. }
+        );
+        if stranger && of_owners {
             return self.membership.count_foreign_frame();
         }
         match message {
@@ -80,8 +93,8 @@ impl Node {
             }
             Message::Surrender { epoch, partition, held } => self.on_surrender(from, epoch, partition, held),
             Message::Released { epoch, partition, held } => self.on_released(from, epoch, partition, held),
-            Message::Query { id, epoch, key, digest, request } => {
-                self.on_query(from, id, epoch, key, (digest, request));
+            Message::Query { id, epoch, key, digest, request, round } => {
+                self.on_query(from, id, epoch, key, (digest, request, round));
             }
             Message::Confirm { id, epoch, partition, dead } => {
                 self.on_confirm(from, id, epoch, partition, dead);
@@ -100,8 +113,8 @@ impl Node {
                 self.on_forwarded(from, id, outcome, nodes.into(), hinted);
             }
             Message::Replicated { id, round, taken } => self.acknowledged(id, from, round, taken),
-            Message::Held { id, siblings, counts, knows } => {
-                self.on_held(id, from, siblings, counts, knows);
+            Message::Held { id, siblings, counts, knows, round } => {
+                self.on_held(id, from, siblings, counts, (knows, round));
             }
             Message::Fetched { id, records, next, requests, whole } => {
                 self.on_fetched(id, records, next, requests, whole);
@@ -110,8 +123,7 @@ impl Node {
             Message::Refused { id, epoch } => self.on_refused(from, id, epoch),
             Message::Failed { id, failure } => self.on_failed(from, id, failure),
             Message::Gossip { epoch, packet, wall_ms } => {
-                self.clocks.hear(self.now, from, wall_ms);
-                self.on_gossip(from, epoch, &packet);
+                self.on_gossip(from, epoch, &packet, wall_ms);
             }
         }
     }
@@ -186,15 +198,6 @@ impl Node {
         if self.is_open(from, id) || self.overloaded(from, id) {
             return;
         }
-        let ahead_ms = siblings.stamp_max().wall_ms().saturating_sub(self.now.wall_ms);
-        if ahead_ms > STAMP_AHEAD_MS_MAX {
-            self.membership.counters.stamps += 1;
-            let text = format!(
-                "the stamp is {ahead_ms} ms ahead of the clock of {}, {STAMP_AHEAD_MS_MAX} are allowed",
-                self.id.name
-            );
-            return self.send(from, Message::Failed { id, failure: Failure::new(Code::BadRequest, text) });
-        }
         let bytes = Measure::of(&key, &siblings).bytes as usize;
         if let Some(why) = self.no_room_for_hint(&key, bytes) {
             let failure = Failure::new(Code::Overloaded, why);
@@ -229,6 +232,12 @@ impl Node {
         let (base, request) = (join.base, join.request);
         let busy = self.keys.get(&key).expect("the caller has seen to it");
         let state = busy.state.as_mut().expect("the caller has seen to it");
+        let far = |siblings: &Siblings, now: Now| {
+            siblings.stamp_max().wall_ms().saturating_sub(now.wall_ms) > STAMP_AHEAD_MS_MAX
+        };
+        if far(&news, self.now) && !far(state, self.now) {
+            return self.refuse_stamp(token, news.stamp_max());
+        }
         let follows = state.digest() == base;
         let late = settle_late(&key, state, &mut news, &self.requests, None);
         if base != 0 && !late && hides(state, &news) {
@@ -239,6 +248,7 @@ impl Node {
             }
             return self.joined(token);
         }
+        let before = if state.is_empty() { 0 } else { Measure::of(&key, state).bytes };
         let changed = state.join(&news) | late;
         if changed && !follows {
             self.requests.missed(self.now, &key);
@@ -256,11 +266,25 @@ impl Node {
         if !changed && busy.writes.is_empty() {
             return self.joined(token);
         }
+        let gained = Measure::of(&key, state).bytes.saturating_sub(before);
         let siblings = state.clone();
         // Unchanged but not durable yet: it is persisted again rather than tied to another write's fate.
         busy.writes.push((token, SmallVec::new()));
+        self.keeps_hint(&key, gained);
         self.membership.holds(&key, self.ring.as_deref());
         self.out.push(Effect::Persist { token, key, siblings });
+    }
+
+    fn refuse_stamp(&mut self, token: Token, stamp: Stamp) {
+        self.membership.counters.stamps += 1;
+        let Some(join) = self.end_join(token) else { return };
+        let Sender::Peer { from, id, .. } = join.from else { return };
+        let ahead_ms = stamp.wall_ms().saturating_sub(self.now.wall_ms);
+        let text = format!(
+            "the stamp is {ahead_ms} ms ahead of the clock of {}, {STAMP_AHEAD_MS_MAX} are allowed",
+            self.id.name
+        );
+        self.send(from, Message::Failed { id, failure: Failure::new(Code::BadRequest, text) });
     }
 
     pub(super) fn joined(&mut self, token: Token) {
@@ -283,9 +307,21 @@ impl Node {
         Some(*join)
     }
 
-    fn on_query(&mut self, from: NodeName, id: Id, epoch: u64, key: Key, (digest, request): (u64, u64)) {
+    fn on_query(
+        &mut self,
+        from: NodeName,
+        id: Id,
+        epoch: u64,
+        key: Key,
+        (digest, request, round): (u64, u64, u32),
+    ) {
         if self.same_epoch(from, id, epoch) {
-            self.on_inspect(Asker::Read { from, id, epoch, digest, request, found: None }, from, id, key);
+            self.on_inspect(
+                Asker::Read { from, id, epoch, digest, request, round, found: None },
+                from,
+                id,
+                key,
+            );
         }
     }
 
@@ -334,7 +370,8 @@ impl Node {
     /// What a read of another node was told to look up is durable here.
     pub(super) fn say_held(&mut self, token: Token) {
         let Some(Task::InspectKey(inspect)) = self.tasks.take(token) else { return };
-        let Asker::Read { from, id, epoch, digest, request, found: Some(found) } = inspect.asker else {
+        let Asker::Read { from, id, epoch, digest, request, round, found: Some(found) } = inspect.asker
+        else {
             return;
         };
         // Looked up under a later ring than was asked for, it may be what a former owner still had.
@@ -345,7 +382,7 @@ impl Node {
             });
             let siblings = (found.digest() != digest).then_some(found);
             let knows = self.requests.vouches(&inspect.key, request);
-            self.send(from, Message::Held { id, siblings, counts, knows });
+            self.send(from, Message::Held { id, siblings, counts, knows, round });
         }
     }
 

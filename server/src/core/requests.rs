@@ -40,8 +40,8 @@ enum Known {
 #[derive(Debug, Default)]
 pub struct Requests {
     order: VecDeque<(u64, Done)>,
-    /// In the order of key hashes, so that a partition is a stretch of it.
-    known: BTreeMap<Done, Known>,
+    /// And until when, in monotonic microseconds. In the order of key hashes, so that a partition is a stretch of it.
+    known: BTreeMap<Done, (Known, u64)>,
 }
 
 impl Requests {
@@ -69,7 +69,7 @@ impl Requests {
 
     /// The version of one is durable, or the write that this node did is acknowledged.
     pub fn durable(&mut self, key: &Key, request: u64) {
-        if let Some(known) = self.known.get_mut(&(key.hash(), request)) {
+        if let Some((known, _)) = self.known.get_mut(&(key.hash(), request)) {
             *known = Known::Durable;
         }
     }
@@ -90,19 +90,28 @@ impl Requests {
     }
 
     fn remember(&mut self, now: Now, done: Done, known: Known) {
-        if let Some(held) = self.known.get_mut(&done) {
+        let until_us = now.after_ms(REMEMBERED_MS);
+        if let Some((held, until)) = self.known.get_mut(&done) {
             if *held == Known::UnderWay && known != Known::UnderWay {
                 // Another one does it too, and has done so.
                 *held = known;
             }
-            return;
+            // More may be missed later; but not each time anew.
+            if done.1 != MISSED || *until > now.after_ms(REMEMBERED_MS / 2) {
+                return;
+            }
+            *until = until_us;
+        } else {
+            self.known.insert(done, (known, until_us));
         }
-        self.known.insert(done, known);
-        self.order.push_back((now.after_ms(REMEMBERED_MS), done));
+        self.order.push_back((until_us, done));
         while self.order.len() > IDS_MAX || self.order.front().is_some_and(|(until, _)| *until < now.mono_us)
         {
-            let Some((_, old)) = self.order.pop_front() else { break };
-            self.known.remove(&old);
+            let Some((until_us, old)) = self.order.pop_front() else { break };
+            // What was forgotten and learned again, or renewed, has another place in the order.
+            if self.known.get(&old).is_some_and(|(_, until)| *until <= until_us) {
+                self.known.remove(&old);
+            }
         }
     }
 
@@ -114,7 +123,7 @@ impl Requests {
     /// Whether it was done, as far as this node is concerned: what hides it came later.
     pub fn vouches(&self, key: &Key, request: u64) -> bool {
         let known = self.known.get(&(key.hash(), request));
-        request != 0 && known.is_some_and(|known| *known != Known::UnderWay)
+        request != 0 && known.is_some_and(|(known, _)| *known != Known::UnderWay)
     }
 
     /// All durable ones of a stretch's keys.
@@ -124,7 +133,7 @@ impl Requests {
             return Vec::new();
         }
         let known = self.known.range((first, 0)..=(last, u64::MAX));
-        known.filter(|(_, known)| **known == Known::Durable).map(|(done, _)| *done).collect()
+        known.filter(|(_, (known, _))| *known == Known::Durable).map(|(done, _)| *done).collect()
     }
 
     /// A partition is dropped: its owner knows them.

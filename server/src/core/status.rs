@@ -273,7 +273,7 @@ impl Node {
 
     pub(super) fn explain(&mut self, client: Client, id: Option<Box<str>>, terms: Terms, key: &Key) {
         let Some(ring) = self.ring.clone() else { return self.no_ring(client, id.as_deref()) };
-        let explanation = Explanation::of(&ring, key);
+        let explanation = Explanation::of(&ring, key, |partition| self.hints.of(partition));
         self.reply(
             client,
             |envelope: Envelope| reply::plain(&explanation, &envelope),
@@ -304,6 +304,7 @@ struct Explanation {
     next_owners: Option<Vec<NodeName>>,
     readers: Vec<NodeName>,
     change: Option<String>,
+    /// Bytes of hints of the partition that this node keeps.
     hints: u64,
     epoch: u64,
 }
@@ -319,7 +320,7 @@ struct Preferred {
 }
 
 impl Explanation {
-    fn of(ring: &Ring, key: &Key) -> Explanation {
+    fn of(ring: &Ring, key: &Key, hints: impl Fn(u32) -> u64) -> Explanation {
         let partition = key.partition(ring.partitions);
         let names = |row: &[u8]| row.iter().map(|i| ring.node(*i).name).collect::<Vec<_>>();
         let owners = ring.owners.owners(partition);
@@ -335,7 +336,7 @@ impl Explanation {
             next_owners: ring.change.as_ref().map(|c| names(c.target.owners(partition))),
             readers: names(ring.readers(partition)),
             change: ring.change.as_ref().map(describe),
-            hints: 0,
+            hints: hints(partition),
             epoch: ring.epoch,
             order: ring.preference(partition).iter().map(|p| Preferred::of(ring, p)).collect(),
         }

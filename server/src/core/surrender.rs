@@ -103,7 +103,7 @@ impl Node {
     /// do, for it is kept for the one that is away.
     fn takers(&self, ring: &Ring, partition: u32, surrender: &Surrender) -> Row {
         let owners: Row = ring.names(ring.readers(partition)).collect();
-        let waits = !surrender.former && !self.hints.press();
+        let waits = !surrender.former && !surrender.forced && !self.hints.press();
         if waits && owners.iter().any(|owner| self.is_away(*owner)) {
             return Row::new();
         }
@@ -120,6 +120,11 @@ impl Node {
                 Some(message) => self.send(from, message),
                 None => self.send_ring(from),
             };
+        }
+        if ring.node_named(from).is_none() && self.collection.collected_of(partition) {
+            // It left before tombstones were collected, and what it holds may be what they superseded. All that was
+            // acknowledged, others had before it left.
+            return self.send(from, Message::Released { epoch, partition, held });
         }
         let owner =
             partition < ring.partitions && self.me.is_some_and(|me| ring.readers(partition).contains(&me));

@@ -237,7 +237,15 @@ pub enum Asker {
     /// A SEARCH of another one.
     Search { from: NodeName, id: Id },
     /// A read that another one coordinates, and what that holds. `found`: what it is told when that is durable.
-    Read { from: NodeName, id: Id, epoch: u64, digest: u64, request: u64, found: Option<Siblings> },
+    Read {
+        from: NodeName,
+        id: Id,
+        epoch: u64,
+        digest: u64,
+        request: u64,
+        round: u32,
+        found: Option<Siblings>,
+    },
 }
 
 /// A newcomer's question to all peers whether they hear it.
@@ -413,6 +421,19 @@ impl Tasks {
             Task::Dropping(_) => false,
         });
         owed.map(|(place, placed)| placed.serial << PLACE_BITS | place as u64)
+    }
+
+    /// The keys whose states are being made durable somewhere, or told.
+    pub fn written(&self) -> impl Iterator<Item = &Key> {
+        self.places.iter().flat_map(|(_, placed)| -> Box<dyn Iterator<Item = &Key>> {
+            match &placed.task {
+                Task::Op(op) if op.is_write() => Box::new(std::iter::once(op.op.key())),
+                Task::Spread(spread) => Box::new(std::iter::once(&spread.key)),
+                Task::Join(join) => Box::new(std::iter::once(&join.key)),
+                Task::Absorb(absorb) => Box::new(absorb.keys()),
+                _ => Box::new(std::iter::empty()),
+            }
+        })
     }
 
     /// All tokens, in no order that matters.

@@ -75,6 +75,8 @@ impl Incoming {
 pub(super) struct Surrender {
     /// It owned it before, or is leaving: it waits for no owner that is away.
     pub(super) former: bool,
+    /// It is offered though an owner is away, since somebody wants to see that.
+    pub(super) forced: bool,
     /// What it held when it was offered last.
     pub(super) held: u64,
     /// Owners that have all of that.
@@ -85,7 +87,7 @@ pub(super) struct Surrender {
 
 impl Surrender {
     pub(super) fn of(former: bool) -> Surrender {
-        Surrender { former, held: 0, confirmed: Row::new(), at_us: None }
+        Surrender { former, forced: false, held: 0, confirmed: Row::new(), at_us: None }
     }
 }
 

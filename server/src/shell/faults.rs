@@ -7,7 +7,7 @@ use ringkv_common::message::peer::Message;
 use ringkv_common::name::NodeName;
 
 /// Messages that are late at one time; beyond it they are lost, as in a network that is full.
-const LATE_MAX: usize = 100_000;
+const LATE_MAX: usize = 10_000;
 
 /// What is wrong on the way to a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +62,11 @@ impl Faults {
 
     /// Takes a fault, or the end of one.
     pub fn take(&mut self, fault: &Fault) {
+        match fault {
+            Fault::Fail | Fault::Cut { to: None } => self.late.clear(),
+            Fault::Cut { to: Some(to) } => self.late.retain(|_, (of, _)| of != to),
+            _ => {}
+        }
         match fault.to() {
             Some(to) => self.ways.entry(to).or_insert(self.all).take(fault),
             None => {

@@ -491,7 +491,11 @@ impl Shell {
 
 /// Whether a request is about faults, as far as a node cares that hears of nothing else.
 fn is_fault(body: &[u8]) -> bool {
-    body.windows(7).any(|part| part == b"\"FAULT\"")
+    #[derive(serde::Deserialize)]
+    struct Op<'a> {
+        op: &'a str,
+    }
+    serde_json::from_slice::<Op>(body).is_ok_and(|op| op.op == "FAULT")
 }
 
 fn key_to_read(effect: &Effect) -> Option<&Key> {

@@ -82,9 +82,9 @@ fn messages() -> Vec<Message> {
         Message::Confirm { id: 1, epoch: 2, partition: 3, dead: vec![(4, 5)] },
         Message::Confirmed { id: 1, dead: vec![(4, 5)], clean: true },
         Message::Collect { epoch: 2, partition: 3, dead: vec![(4, 5)] },
-        Message::Query { id: 1, epoch: 2, key: key.clone(), digest: 3, request: 4 },
-        Message::Held { id: 1, siblings: Some(siblings()), counts: true, knows: false },
-        Message::Held { id: 1, siblings: None, counts: false, knows: true },
+        Message::Query { id: 1, epoch: 2, key: key.clone(), digest: 3, request: 4, round: 1 },
+        Message::Held { id: 1, siblings: Some(siblings()), counts: true, knows: false, round: 0 },
+        Message::Held { id: 1, siblings: None, counts: false, knows: true, round: 2 },
         Message::Fetch {
             id: 1,
             epoch: 2,

@@ -88,10 +88,11 @@ fn message() -> impl Strategy<Value = Message> {
             Message::Replicated { id, round: 1, taken }
         }),
         (id(), epoch(), key(), any::<u64>()).prop_map(|(id, epoch, key, digest)| {
-            Message::Query { id, epoch, key, digest, request: digest }
+            Message::Query { id, epoch, key, digest, request: digest, round: 1 }
         }),
-        (id(), prop::option::of(siblings()), any::<bool>())
-            .prop_map(|(id, siblings, counts)| { Message::Held { id, siblings, counts, knows: counts } }),
+        (id(), prop::option::of(siblings()), any::<bool>()).prop_map(|(id, siblings, counts)| {
+            Message::Held { id, siblings, counts, knows: counts, round: 0 }
+        }),
         (id(), epoch(), purpose, stretch, any::<u32>()).prop_map(
             |(id, epoch, purpose, stretch, bytes_max)| {
                 Message::Fetch { id, epoch, purpose, stretch, known: vec![(5, 5), (1, 1)], bytes_max }
@@ -142,8 +143,8 @@ fn with_known(message: Message, known: u64) -> Message {
             Message::Forwarded { id: known, outcome, nodes, hinted, beat }
         }
         Message::Replicated { id: KNOWN, round, taken } => Message::Replicated { id: known, round, taken },
-        Message::Held { id: KNOWN, siblings, counts, knows } => {
-            Message::Held { id: known, siblings, counts, knows }
+        Message::Held { id: KNOWN, siblings, counts, knows, round } => {
+            Message::Held { id: known, siblings, counts, knows, round }
         }
         Message::Fetched { id: KNOWN, records, next, requests, whole } => {
             Message::Fetched { id: known, records, next, requests, whole }

@@ -708,6 +708,78 @@ fn a_stamp_that_no_clock_can_show_is_refused_and_counted() {
     assert_eq!(group.ask(0, r#"{"op":"STATUS"}"#)["refused"]["stamps"], 1);
 }
 
+#[test]
+fn a_repeated_write_that_an_owner_missed_is_not_done_while_nobody_can_say_that_it_was() {
+    let mut group = Group::founded(5);
+    let (owners, _) = group.owners(&key());
+    let write = put_at(1, r#","request":"r""#);
+    assert_eq!(group.ask(owners[0], &put_at(0, ""))["status"], "OK");
+    group.settle();
+    group.cut = vec![owners[2]];
+    assert_eq!(group.ask(owners[0], &write)["status"], "OK");
+    let writer = &mut group.node(owners[0]).node;
+    writer.tasks.tokens().into_iter().for_each(|token| writer.end_spread(token));
+    group.cut = vec![owners[1]];
+    assert_eq!(group.ask(owners[0], &put_at(2, ""))["status"], "OK");
+    group.settle();
+    group.cut.clear();
+    group.down(&owners[..2]);
+    assert_eq!(code(&group.ask(owners[2], &write)), "QUORUM_FAILED");
+    group.up();
+    group.pass_ms(30_000);
+    for owner in owners {
+        assert_eq!(group.ask(owner, &get_at(""))["value"], 2);
+    }
+}
+
+#[test]
+fn a_mark_of_missed_writes_is_renewed_and_what_is_learned_again_stays_its_ten_minutes() {
+    let at = |s: u64| Now { mono_us: s * 1_000_000, wall_ms: 0 };
+    let mut requests = Requests::default();
+    requests.missed(at(0), &key());
+    requests.missed(at(590), &key());
+    requests.told(at(601), &key(), 7);
+    assert!(requests.misses(&key()), "the second one was missed at 590 s");
+    requests.told(at(700), &key(), 8);
+    requests.forget(key().partition(PARTITIONS), PARTITIONS);
+    requests.told(at(900), &key(), 8);
+    requests.told(at(1_310), &key(), 9);
+    assert!(requests.knows(&key(), 8), "it was learned at 900 s");
+    requests.told(at(1_600), &key(), 10);
+    assert!(!requests.knows(&key(), 8) && !requests.misses(&key()));
+}
+
+#[test]
+fn a_tombstone_stays_while_somebody_still_tells_what_it_superseded() {
+    let mut group = Group::founded(3);
+    let client = group.node(0).ask(&put_at(1, r#","level":"ALL","timeout_ms":500"#));
+    // One owner never hears of it, though it hears and is heard otherwise.
+    let lost = |message: &Message| matches!(message, Message::Replicate { .. });
+    let run = |group: &mut Group, ms: u64, lossy: bool| {
+        for _ in 0..ms / 10 {
+            group.benches.iter_mut().for_each(|bench| bench.pass_ms(10));
+            for n in 0..3 {
+                for (to, message) in group.node(n).sent() {
+                    if !(lossy && n == 0 && to == name(2) && lost(&message)) {
+                        group.node(to.0).hear(n, message);
+                    }
+                }
+            }
+        }
+    };
+    run(&mut group, 1_000, true);
+    assert_eq!(group.node(0).reply(client).unwrap()["indeterminate"], true);
+    let delete = group.node(1).ask(DELETE);
+    run(&mut group, 1_000, true);
+    assert_eq!(group.node(1).reply(delete), Some(ok()));
+    run(&mut group, 1_500_000, true);
+    assert!(holders(&mut group) >= 2, "node-0 tells node-2 yet");
+    run(&mut group, 60_000, false);
+    for n in 0..3 {
+        assert_eq!(code(&group.ask(n, &get_at(""))), "KEY_NOT_FOUND");
+    }
+}
+
 /// How many nodes still hold anything of the key.
 fn holders(group: &mut Group) -> usize {
     group.benches.iter().filter(|bench| !bench.store.read(&key()).is_empty()).count()
