@@ -187,6 +187,9 @@ fn a_node_that_was_not_started_for_faults_takes_none() {
         (json!({"do": "drop", "percent": 101}), "FORBIDDEN"),
         (json!({"do": "drop"}), "BAD_REQUEST"),
         (json!("fail"), "BAD_REQUEST"),
+        (json!(["fail"]), "BAD_REQUEST"),
+        (json!({"do": "fail", "x": 1}), "BAD_REQUEST"),
+        (json!({"do": "clear", "to": "node-0"}), "BAD_REQUEST"),
     ] {
         let reply = ask(world.port(0), &json!({"op": "FAULT", "fault": fault})).unwrap();
         assert_eq!(reply["code"], code, "{fault}: {reply}");

@@ -133,8 +133,8 @@ fn write(
 /// Which nodes are told of which faults.
 fn told_of(faulty: Faulty, client: &mut Client) -> Result<Vec<(NodeName, Fault)>, Failure> {
     Ok(match faulty {
-        Faulty::Fail { of } => vec![(of, Fault::Fail)],
-        Faulty::Recover { of } => vec![(of, Fault::Recover)],
+        Faulty::Fail { of } => vec![(of, Fault::Fail {})],
+        Faulty::Recover { of } => vec![(of, Fault::Recover {})],
         Faulty::Drop { of, percent, to } => vec![(of, Fault::Drop { to, percent })],
         Faulty::Delay { of, ms, to } => vec![(of, Fault::Delay { to, ms })],
         Faulty::Cut { one, other, one_way } => {
@@ -148,9 +148,9 @@ fn told_of(faulty: Faulty, client: &mut Client) -> Result<Vec<(NodeName, Fault)>
             told
         }
         Faulty::Gossip { of, state } => vec![(of, Fault::Gossip { on: state == "on" })],
-        Faulty::Handoff { of } => vec![(of, Fault::Handoff)],
+        Faulty::Handoff { of } => vec![(of, Fault::Handoff {})],
         Faulty::Clear { of } => {
-            faults::nodes(client, of)?.into_iter().map(|node| (node, Fault::Clear)).collect()
+            faults::nodes(client, of)?.into_iter().map(|node| (node, Fault::Clear {})).collect()
         }
     })
 }

@@ -13,9 +13,9 @@ pub const DELAY_MS_MAX: u32 = 60_000;
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fault {
     /// Says and hears nothing any more, but for the messages of faults.
-    Fail,
+    Fail {},
     /// Does again.
-    Recover,
+    Recover {},
     /// Loses so many of a hundred messages.
     Drop {
         /// Of those to this node.
@@ -50,9 +50,9 @@ pub enum Fault {
         on: bool,
     },
     /// Offers hints to their owners now.
-    Handoff,
+    Handoff {},
     /// Ends all faults.
-    Clear,
+    Clear {},
 }
 
 impl Fault {
@@ -60,7 +60,11 @@ impl Fault {
     pub fn to(&self) -> Option<NodeName> {
         match self {
             Fault::Drop { to, .. } | Fault::Delay { to, .. } | Fault::Cut { to } | Fault::Heal { to } => *to,
-            Fault::Fail | Fault::Recover | Fault::Gossip { .. } | Fault::Handoff | Fault::Clear => None,
+            Fault::Fail {}
+            | Fault::Recover {}
+            | Fault::Gossip { .. }
+            | Fault::Handoff {}
+            | Fault::Clear {} => None,
         }
     }
 

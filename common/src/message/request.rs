@@ -253,6 +253,9 @@ fn check_fields(op: &str, f: &Fields) -> Result<(), Failure> {
 
 fn fault(f: &Fields) -> Result<Fault, Failure> {
     let raw = f.fault.ok_or_else(|| bad("FAULT needs the field \"fault\", as {\"do\":\"fail\"}"))?;
+    if !raw.get().starts_with('{') {
+        return Err(bad("in fault: it is an object, as {\"do\":\"fail\"}"));
+    }
     serde_json::from_str(raw.get()).map_err(|e| bad(format!("in fault: {e}")))
 }
 

@@ -20,11 +20,11 @@ impl Node {
             return self.refuse(client, id.as_deref(), &failure);
         }
         match &fault {
-            Fault::Fail => self.failed = true,
-            Fault::Recover => self.failed = false,
+            Fault::Fail {} => self.failed = true,
+            Fault::Recover {} => self.failed = false,
             Fault::Gossip { on } => self.switch_gossip(*on),
-            Fault::Handoff => self.hand_over_now(),
-            Fault::Clear => {
+            Fault::Handoff {} => self.hand_over_now(),
+            Fault::Clear {} => {
                 self.failed = false;
                 self.switch_gossip(true);
             }

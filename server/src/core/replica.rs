@@ -248,12 +248,18 @@ impl Node {
             }
             return self.joined(token);
         }
+        // Its actor wrote later, or a client made that up: the actor knows.
+        let overtaken = base != 0
+            && news.versions.iter().any(|version| {
+                state.clock.counter(version.dot.actor) > version.dot.counter
+                    && !state.versions.iter().any(|held| held.dot == version.dot)
+            });
         let before = if state.is_empty() { 0 } else { Measure::of(&key, state).bytes };
         let changed = state.join(&news) | late;
         if changed && !follows {
             self.requests.missed(self.now, &key);
         }
-        let taken = match (late, unseen(state, &news)) {
+        let taken = match (late || overtaken, unseen(state, &news)) {
             (true, _) => Taken::Late(Box::new(state.clone())),
             (_, true) => Taken::Beside(Box::new(state.clone())),
             _ => Taken::All,

@@ -162,15 +162,25 @@ impl Node {
         Ok(dot)
     }
 
+    /// Whether a state has seen dots of this life that there have not been: a client made them up.
+    fn invented(&self, theirs: &Siblings) -> bool {
+        theirs.clock.counter(self.author.actor) > self.author.dots
+    }
+
     /// A write under way has heard of versions that it had not seen: it supersedes them too.
     fn write_over(&mut self, token: Token, key: &Key, dot: Option<Dot>, mut theirs: Siblings) {
         let mut state = std::mem::take(self.state_of(key));
+        let invented = self.invented(&theirs);
         settle_late(key, &state, &mut theirs, &self.requests, None);
         // What they hold hidden by this write they had before it.
         theirs.versions.iter().for_each(|version| self.requests.told(self.now, key, version.request));
         state.join(&theirs);
         let base = self.digest_for_others(&state);
-        let dot = dot.map(|dot| self.above(&mut state, dot));
+        let dot = match dot {
+            // Somebody named a dot that was none yet, and so it was taken for superseded: it is written as another one.
+            Some(_) if invented => self.write_new(token, &mut state).ok(),
+            dot => dot.map(|dot| self.above(&mut state, dot)),
+        };
         *self.state_of(key) = state;
         self.replicate(token, key, base, dot);
     }
@@ -477,8 +487,9 @@ impl Node {
     /// Does a write once more that had not seen all: in the key's line, like any operation.
     fn write_once_more(&mut self, token: Token, dot: Option<Dot>, theirs: Siblings) {
         // Seen there and not held, it was superseded, or done before: it need not come above anything.
-        let dot =
-            dot.filter(|dot| !theirs.clock.covers(*dot) || theirs.versions.iter().any(|v| v.dot == *dot));
+        let invented = self.invented(&theirs);
+        let there = |dot: &Dot| theirs.versions.iter().any(|version| version.dot == *dot);
+        let dot = dot.filter(|dot| !theirs.clock.covers(*dot) || there(dot) || invented);
         let Some(op) = self.tasks.op(token) else { return };
         if let (KeyOp::Write(write), OpStage::Writing(writing)) = (&mut op.op, &op.stage)
             && let Some(told) = &writing.told

@@ -23,8 +23,8 @@ impl Way {
             Fault::Drop { percent, .. } => self.percent = *percent,
             Fault::Delay { ms, .. } => self.ms = *ms,
             Fault::Cut { .. } => self.cut = true,
-            Fault::Heal { .. } | Fault::Clear => *self = Way::default(),
-            Fault::Fail | Fault::Recover | Fault::Gossip { .. } | Fault::Handoff => {}
+            Fault::Heal { .. } | Fault::Clear {} => *self = Way::default(),
+            Fault::Fail {} | Fault::Recover {} | Fault::Gossip { .. } | Fault::Handoff {} => {}
         }
     }
 }
@@ -63,7 +63,7 @@ impl Faults {
     /// Takes a fault, or the end of one.
     pub fn take(&mut self, fault: &Fault) {
         match fault {
-            Fault::Fail | Fault::Cut { to: None } => self.late.clear(),
+            Fault::Fail {} | Fault::Cut { to: None } => self.late.clear(),
             Fault::Cut { to: Some(to) } => self.late.retain(|_, (of, _)| of != to),
             _ => {}
         }
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(fates(&mut faults, B, 100), [0, 100, 0]);
         faults.take(&Fault::Heal { to: Some(B) });
         assert_eq!((fates(&mut faults, A, 100)[1], fates(&mut faults, B, 100)[1]), (100, 0));
-        faults.take(&Fault::Clear);
+        faults.take(&Fault::Clear {});
         assert!(faults.none());
     }
 
@@ -168,7 +168,7 @@ mod tests {
         assert!(faults.wake_at().unwrap() >= 100_000);
         assert_eq!(faults.due(99_999), None);
         // Those that came before the end of the delay are not overtaken.
-        faults.take(&Fault::Clear);
+        faults.take(&Fault::Clear {});
         assert_eq!(faults.fate(500_000, A, &Message::Refused { id: 500, epoch: 0 }), Fate::Late);
         let mut ids = Vec::new();
         while let Some((to, Message::Refused { id, .. })) = faults.due(800_000) {

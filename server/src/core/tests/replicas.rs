@@ -780,6 +780,30 @@ fn a_tombstone_stays_while_somebody_still_tells_what_it_superseded() {
     }
 }
 
+#[test]
+fn a_counter_that_a_client_invented_at_another_owner_drops_no_later_write() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    let written = group.ask(owners[1], &put_at(1, r#","want":["context"]"#));
+    let (actor, counter) = written["context"].as_object().unwrap().iter().next().unwrap();
+    let ahead = counter.as_u64().unwrap() + 1_000;
+    let invented = format!(r#","quorum":"strict","context":{{"{actor}":{ahead}}}"#);
+    group.settle();
+    group.cut = vec![owners[1]];
+    assert_eq!(group.ask(owners[0], &put_at(2, &invented))["status"], "OK");
+    for bench in &mut group.benches {
+        bench.node.tasks.tokens().into_iter().for_each(|token| bench.node.end_spread(token));
+    }
+    group.cut.clear();
+    for (value, context) in [(3, ""), (4, r#","context":{}"#)] {
+        let more = format!(r#","level":"ALL"{context}"#);
+        assert_eq!(group.ask(owners[1], &put_at(value, &more))["status"], "OK");
+        for owner in &owners {
+            assert_eq!(group.ask(*owner, &get_at(""))["value"], value, "at node-{owner}");
+        }
+    }
+}
+
 /// How many nodes still hold anything of the key.
 fn holders(group: &mut Group) -> usize {
     group.benches.iter().filter(|bench| !bench.store.read(&key()).is_empty()).count()
