@@ -157,7 +157,11 @@ fn owners_that_differ_are_alike_after_a_repair_that_was_asked_for() {
     let written = put(&world, owners[0], "alone", json!({"w": 1, "quorum": "strict"}));
     assert_eq!(written["status"], "OK", "{written}");
     fault(&world, &["clear"]);
-    run(&mut producer(&world, &["repair"])).ok();
+    let said = run(&mut producer(&world, &["repair"])).ok();
+    for n in 0..5 {
+        let with = said.lines().find_map(|line| line.strip_prefix(&format!("node-{n} compares with ")));
+        assert_eq!(with.unwrap_or_else(|| panic!("{said}")).split(", ").count(), 4, "{said}");
+    }
     for n in &owners {
         until("repair", || (get(&world, *n, "ONE")["value"] == "alone").then_some(()));
     }

@@ -491,6 +491,8 @@ impl Node {
         let there = |dot: &Dot| theirs.versions.iter().any(|version| version.dot == *dot);
         let dot = dot.filter(|dot| !theirs.clock.covers(*dot) || there(dot) || invented);
         let Some(op) = self.tasks.op(token) else { return };
+        // Nobody waits for it to come above: two such writes would chase each other for ever.
+        let dot = dot.filter(|_| !matches!(op.origin, Origin::Nobody));
         if let (KeyOp::Write(write), OpStage::Writing(writing)) = (&mut op.op, &op.stage)
             && let Some(told) = &writing.told
             && let Some(version) = told.versions.iter().find(|version| Some(version.dot) == dot)

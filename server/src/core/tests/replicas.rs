@@ -804,6 +804,25 @@ fn a_counter_that_a_client_invented_at_another_owner_drops_no_later_write() {
     }
 }
 
+#[test]
+fn a_write_that_nobody_waits_for_does_not_come_above_another() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    group.node(owners[0]).now.wall_ms += 4_000;
+    group.cut = vec![owners[2]];
+    assert_eq!(group.ask(owners[0], &put_at(1, r#","quorum":"strict""#))["status"], "OK");
+    group.cut = vec![owners[0], owners[1]];
+    let given_up = group.ask(owners[2], &put_at(2, r#","quorum":"strict","timeout_ms":300"#));
+    assert_eq!(given_up["indeterminate"], true, "{given_up}");
+    group.up();
+    group.pass_ms(10_000);
+    for owner in &owners {
+        assert_eq!(group.ask(*owner, &get_at(""))["value"], 1);
+        let node = &mut group.node(*owner).node;
+        assert!(node.unsettled == 0 && node.waiting_bytes == 0);
+    }
+}
+
 /// How many nodes still hold anything of the key.
 fn holders(group: &mut Group) -> usize {
     group.benches.iter().filter(|bench| !bench.store.read(&key()).is_empty()).count()
