@@ -30,6 +30,7 @@ impl Cluster {
         if self.owed.remove(&ask).is_none() {
             self.history.violations.push(format!("{node} answered request {ask} twice"));
         }
+        self.check_held(node, ask, &body);
         let after_us = self.delay();
         self.after(after_us, Happening::Answered { node, life, ask, body });
     }

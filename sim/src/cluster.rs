@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ringkv_common::key::Key;
 use ringkv_common::message::peer::Frame;
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::{Outcome, Ring};
+use ringkv_common::version::Clock;
 use ringkv_server::core::Event;
 
 use crate::consul::Consul;
@@ -22,6 +24,9 @@ use crate::random::Random;
 use crate::settings::Settings;
 use crate::trace::Trace;
 use crate::workload::Worker;
+
+/// Happenings that no history needs: who says the same to each other for ever has many more.
+const HAPPENINGS_MAX: u64 = 500_000;
 
 /// The whole world.
 #[derive(Debug)]
@@ -63,6 +68,10 @@ pub struct Cluster {
     pub(crate) wounded: Vec<NodeName>,
     /// Partitions whose only holder was killed, and no operator has accepted that.
     pub lost: BTreeSet<u32>,
+    /// When a node was killed last.
+    pub(crate) killed_us: Option<u64>,
+    /// What of each key was collected by some owner, which all of them had then.
+    pub(crate) collected: BTreeMap<Key, Clock>,
     /// Where the next change is hit.
     pub trap: Option<Trap>,
     /// Replies that were errors or did not come, by what they were.
@@ -102,11 +111,13 @@ impl Cluster {
             asked: 0,
             owed: BTreeMap::new(),
             replies: BTreeMap::new(),
-            history: History::new(settings.weak()),
+            history: History::new(settings.weak(), settings.strict_writers),
             newest: None,
             adopted: BTreeMap::new(),
             wounded: Vec::new(),
             lost: BTreeSet::new(),
+            killed_us: None,
+            collected: BTreeMap::new(),
             trap: None,
             failures: BTreeMap::new(),
             operations: 0,
@@ -200,6 +211,7 @@ impl Cluster {
     fn happen(&mut self) {
         let Some(((at, _), what)) = self.queue.pop_first() else { return };
         self.now_us = at;
+        assert!(self.serial < HAPPENINGS_MAX, "seed {}: {HAPPENINGS_MAX} happenings", self.settings.seed);
         self.history.now_us = at;
         if let Some(until_us) = self.paused(&what) {
             return self.at(until_us, what);

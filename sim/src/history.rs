@@ -15,6 +15,7 @@ use ringkv_common::key::Key;
 use ringkv_common::version::{Content, Dot};
 
 use crate::rounds::Shared;
+use crate::workload;
 
 /// What a key holds: nothing, or the value of a number.
 pub type Value = Option<u64>;
@@ -85,11 +86,15 @@ pub struct History {
     dots: BTreeMap<Dot, (Key, Content)>,
     /// What each reader was last shown of each key, and how often the key had been lost when it asked.
     seen: BTreeMap<(usize, String), (u64, Shown)>,
+    /// What of a key's writes went with tombstones that were collected: no context shows it again.
+    collected: BTreeMap<String, Shown>,
     next: Id,
     /// Keys that clients share.
     pub shared: Shared,
     /// Whether reads may be stale.
     pub weak: bool,
+    /// Though not those of what every other client writes.
+    pub strict_writers: bool,
     /// Virtual time, in microseconds.
     pub now_us: u64,
     /// What cannot be true.
@@ -97,14 +102,19 @@ pub struct History {
 }
 
 impl History {
-    /// Nothing was written yet; `weak`: reads may be stale.
-    pub fn new(weak: bool) -> History {
-        History { weak, ..History::default() }
+    /// Nothing was written yet; `weak`: reads may be stale, and with `strict_writers` not those of every other client's keys.
+    pub fn new(weak: bool, strict_writers: bool) -> History {
+        History { weak, strict_writers, ..History::default() }
     }
 
     fn number(&mut self) -> Id {
         self.next += 1;
         self.next
+    }
+
+    /// Whether reads of a key may be stale.
+    fn is_weak(&self, key: &str) -> bool {
+        self.weak && !(self.strict_writers && workload::writer_of(key).is_some_and(workload::writes_strictly))
     }
 
     fn state(&mut self, key: &str) -> &mut State {
@@ -156,6 +166,11 @@ impl History {
         }
     }
 
+    /// Whether some write of a key may still happen though it ended.
+    pub fn any_unknown(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(|state| !state.unknown.is_empty())
+    }
+
     /// It was refused, and never happens.
     pub fn refused(&mut self, id: Id) {
         self.end_write(id);
@@ -170,7 +185,7 @@ impl History {
 
     /// A read begins.
     pub fn begin_read(&mut self, key: &str, by_writer: bool) -> Id {
-        let (id, weak) = (self.number(), self.weak);
+        let (id, weak) = (self.number(), self.is_weak(key));
         let state = self.state(key);
         let allowed = if weak { state.ever.clone() } else { state.may_show() };
         let (may_be_lost, losses) = (state.lost, state.losses);
@@ -187,6 +202,7 @@ impl History {
     /// It showed this; `lost`: with the remark that the key may have been lost.
     pub fn end_read(&mut self, id: Id, shown: Value, lost: bool) {
         let Some(read) = self.reads.remove(&id) else { return };
+        let weak = self.is_weak(&read.key);
         let Some(state) = self.keys.get_mut(&read.key) else { return };
         let said = shown.is_none() && lost && read.may_be_lost;
         if !read.allowed.contains(&shown) && !said {
@@ -195,7 +211,7 @@ impl History {
             let loss = if read.may_be_lost { ", lost must be said" } else { "" };
             let said = if lost { " and said lost" } else { "" };
             self.violations.push(format!("{key} showed {shown:?}{said}, possible was {allowed:?}{loss}"));
-        } else if read.by_writer && !self.weak && state.under_way.is_none() && !state.lost {
+        } else if read.by_writer && !weak && state.under_way.is_none() && !state.lost {
             if !state.possible.contains(&shown) {
                 let happened = state.unknown.iter().find(|(_, value)| **value == shown).map(|(id, _)| *id);
                 happened.and_then(|id| state.unknown.remove(&id));
@@ -204,14 +220,23 @@ impl History {
         }
     }
 
+    /// All of a key that some owner had seen went with a tombstone, and what went before.
+    pub fn collected(&mut self, key: &Key, all: Shown) {
+        self.collected.insert(key.text().to_owned(), all);
+    }
+
     /// A read is about to end with this context.
     pub fn saw(&mut self, reader: usize, read: Id, shown: Shown) {
         let Some(Read { key, losses, .. }) = self.reads.get(&read) else { return };
+        let key = key.clone();
         let before = self.seen.insert((reader, key.clone()), (*losses, shown.clone()));
-        let now = self.keys.get(key).map_or(0, |state| state.losses);
+        let now = self.keys.get(&key).map_or(0, |state| state.losses);
         let Some((_, before)) = before.filter(|(then, _)| *then == now) else { return };
-        let older = before.iter().any(|(actor, n)| shown.get(actor).is_none_or(|now| now < n));
-        if older && !self.weak {
+        let collected = self.collected.get(&key);
+        let went = |actor: &String, n: &u64| collected.and_then(|c| c.get(actor)).is_some_and(|all| n <= all);
+        let older =
+            before.iter().any(|(actor, n)| shown.get(actor).is_none_or(|now| now < n) && !went(actor, n));
+        if older && !self.is_weak(&key) {
             self.violations.push(format!("{key} went back: reader {reader} saw {before:?}, then {shown:?}"));
         }
     }

@@ -13,6 +13,7 @@ mod asking;
 mod cluster;
 mod consul;
 mod counters;
+mod durable;
 mod faults;
 mod happening;
 mod history;

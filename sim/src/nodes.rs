@@ -6,6 +6,7 @@ use ringkv_common::key::Key;
 use ringkv_common::message::peer::{Frame, Message, Record};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::{Phase, Ring, Verdict};
+use ringkv_common::version::Siblings;
 use ringkv_server::core::{Defaults, Effect, Event, Gauges, Status, Token};
 use ringkv_server::store::{Memory, Storage};
 
@@ -53,6 +54,7 @@ impl Cluster {
         }
         self.trace.add(self.now_us, "kill", &name.0.to_le_bytes());
         self.trace.say(self.now_us, || format!("{name} is killed"));
+        self.killed_us = Some(self.now_us);
         self.disconnect(name);
         self.note_loss(name);
     }
@@ -174,7 +176,10 @@ impl Cluster {
                 return self.store(name, Work::Dead(token, partitions, partitions_max, dead_max));
             }
             Effect::Measure { token } => return self.store(name, Work::Measure(token)),
-            Effect::Drop { token, partition } => return self.store(name, Work::Drop(token, partition)),
+            Effect::Drop { token, partition } => {
+                self.check_dropped(name, partition);
+                return self.store(name, Work::Drop(token, partition));
+            }
             Effect::Adopted(ring) => self.on_adopted(name, &ring),
             Effect::Connect { node, .. } => {
                 if let Some(process) = self.processes.get_mut(&name) {
@@ -189,6 +194,9 @@ impl Cluster {
 
     fn persist(&mut self, name: NodeName, token: Token, records: Vec<Record>) -> Option<Event<'static>> {
         for (key, siblings) in &records {
+            if *siblings == Siblings::default() {
+                self.note_collected(name, key);
+            }
             for version in &siblings.versions {
                 self.history.kept(key, version.dot, &version.content);
             }

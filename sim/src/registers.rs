@@ -66,10 +66,29 @@ impl Registers {
         }
     }
 
-    /// The request of an attempt.
-    pub fn body(&self, request: u64, timeout: u64) -> String {
+    /// The key that is written, with the value that it is to have, or read, where it is one; no deletes.
+    pub fn about(&self) -> Option<(&str, Value)> {
         match self {
-            Registers::Writes(items) => body_of_writes(items, request, timeout),
+            Registers::Writes(items) => match items.as_slice() {
+                [Item { key, value: Some(value), .. }] => Some((key, Some(*value))),
+                _ => None,
+            },
+            Registers::Reads(looks) => match looks.as_slice() {
+                [Look { key, .. }] => Some((key, None)),
+                _ => None,
+            },
+        }
+    }
+
+    /// Whether it writes.
+    pub fn writes(&self) -> bool {
+        matches!(self, Registers::Writes(_))
+    }
+
+    /// The request of an attempt; `quorum`: what writes say of it.
+    pub fn body(&self, request: u64, quorum: &str, timeout: u64) -> String {
+        match self {
+            Registers::Writes(items) => body_of_writes(items, request, quorum, timeout),
             Registers::Reads(looks) => match looks.as_slice() {
                 [Look { key, .. }] => {
                     format!(r#"{{"op":"GET_ONE","key":"{key}","want":["context"],"timeout_ms":{timeout}}}"#)
@@ -208,10 +227,10 @@ impl Cluster {
     }
 }
 
-fn body_of_writes(items: &[Item], request: u64, timeout: u64) -> String {
+fn body_of_writes(items: &[Item], request: u64, quorum: &str, timeout: u64) -> String {
     match items {
         [Item { verb: Verb::Delete, key, .. }] => {
-            format!(r#"{{"op":"DELETE","key":"{key}","request":"{request}","timeout_ms":{timeout}}}"#)
+            format!(r#"{{"op":"DELETE","key":"{key}","request":"{request}"{quorum},"timeout_ms":{timeout}}}"#)
         }
         [Item { verb, key, value: Some(value), .. }] => {
             let op = match verb {
@@ -220,14 +239,16 @@ fn body_of_writes(items: &[Item], request: u64, timeout: u64) -> String {
                 Verb::Put | Verb::Delete => "PUT",
             };
             format!(
-                r#"{{"op":"{op}","key":"{key}","value":{value},"request":"{request}","timeout_ms":{timeout}}}"#
+                r#"{{"op":"{op}","key":"{key}","value":{value},"request":"{request}"{quorum},"timeout_ms":{timeout}}}"#
             )
         }
         items => {
             let item = |i: &Item| format!(r#"{{"key":"{}","value":{}}}"#, i.key, i.value.unwrap_or_default());
             let items: Vec<String> = items.iter().map(item).collect();
             let items = items.join(",");
-            format!(r#"{{"op":"MPUT","items":[{items}],"request":"{request}","timeout_ms":{timeout}}}"#)
+            format!(
+                r#"{{"op":"MPUT","items":[{items}],"request":"{request}"{quorum},"timeout_ms":{timeout}}}"#
+            )
         }
     }
 }

@@ -18,12 +18,12 @@ impl Cluster {
     }
 
     /// Waits until each node has what is its own and nothing else, and all know of each other; says what does not come.
-    pub(crate) fn settle(&mut self, wrong: &mut Vec<String>) {
-        self.run_until(60_000, |c| c.unsettled().is_empty());
-        wrong.extend(self.unsettled().into_iter().map(|what| format!("a minute after rest {what}")));
+    pub(crate) fn settle(&mut self, keys: &[String], wrong: &mut Vec<String>) {
+        self.run_until(60_000, |c| c.unsettled(keys).is_empty());
+        wrong.extend(self.unsettled(keys).into_iter().map(|what| format!("a minute after rest {what}")));
     }
 
-    fn unsettled(&self) -> Vec<String> {
+    fn unsettled(&self, keys: &[String]) -> Vec<String> {
         let others = self.holders_of_others().into_iter();
         let mut left: Vec<String> =
             others.map(|(name, of)| format!("{name} still holds {of:?} of others")).collect();
@@ -36,6 +36,8 @@ impl Cluster {
                 left.push(format!("{name} takes {} for {:?}", peer.node, peer.view));
             }
         }
+        // Nobody has read them since: what owners lack they have from each other.
+        left.extend(self.differing(keys));
         left
     }
 
@@ -59,18 +61,19 @@ impl Cluster {
         process.store.measures().into_iter().filter(|(p, _)| !owns(*p)).map(|(_, m)| m.stored).sum()
     }
 
-    /// All owners of each of these keys, each of which was read from all of them, hold the same state.
-    pub(crate) fn compare_owners(&self, keys: &[String], wrong: &mut Vec<String>) {
-        let Some(ring) = self.newest.clone() else { return };
-        for text in keys {
-            let Ok(key) = Key::new(text) else { continue };
+    /// Keys whose owners do not hold the same state.
+    pub(crate) fn differing(&self, keys: &[String]) -> Vec<String> {
+        let Some(ring) = self.newest.clone() else { return Vec::new() };
+        let differs = |text: &String| {
+            let key = Key::new(text).ok()?;
             let owners = ring.names(ring.readers(key.partition(ring.partitions)));
-            let states: Vec<(NodeName, Option<Siblings>)> =
-                owners.map(|n| (n, self.processes.get(&n).map(|p| p.store.read(&key)))).collect();
-            if states.windows(2).any(|pair| pair[0].1 != pair[1].1) {
-                wrong.push(format!("{text} differs among its owners at rest: {states:?}"));
-            }
-        }
+            let states: Vec<(NodeName, Option<Siblings>)> = owners
+                .map(|n| (n, self.processes.get(&n).map(|p| self.uncollected(&key, p.store.read(&key)))))
+                .collect();
+            let differs = states.windows(2).any(|pair| pair[0].1 != pair[1].1);
+            differs.then(|| format!("{text} differs among its owners: {states:?}"))
+        };
+        keys.iter().filter_map(differs).collect()
     }
 
     /// Whether one node may be killed: all others hold the ring, and with replicas all that the killed one holds.

@@ -86,6 +86,11 @@ impl Round {
         }
     }
 
+    /// The key that is to be read, unless it was, and unless one owner alone is asked.
+    pub fn looks(&self) -> Option<&str> {
+        (self.write.is_none() && !self.from_one).then(|| self.key())
+    }
+
     /// The request of the next attempt.
     pub fn body(&self, request: u64, timeout_ms: u64) -> String {
         let key = self.key();

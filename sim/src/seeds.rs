@@ -56,6 +56,7 @@ fn settings(seed: u64, dice: &mut Random) -> Settings {
         nodes: dice.between(3, 5) as u16,
         replicas,
         strict: dice.chance(1, 2),
+        strict_writers: seed % 2 == 1,
         launchers: dice.between(1, 2) as usize,
         workers: 3,
         keys: 12,

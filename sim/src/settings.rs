@@ -11,6 +11,9 @@ pub struct Settings {
     pub replicas: usize,
     /// Whether nobody stands in for an owner that is away.
     pub strict: bool,
+    /// Whether every other client has its writes wait for owners alone, where somebody may stand in for others' writes:
+    /// what those write is judged as if nobody ever stood in.
+    pub strict_writers: bool,
     /// Launchers.
     pub launchers: usize,
     /// Clients that write and read.
@@ -49,6 +52,7 @@ impl Settings {
             nodes: 4,
             replicas: 1,
             strict: true,
+            strict_writers: false,
             launchers: 1,
             workers: 4,
             keys: 24,

@@ -28,12 +28,13 @@ impl Cluster {
             return wrong;
         }
         self.say_lost(&mut wrong);
-        self.settle(&mut wrong);
+        let keys = self.keys_read();
+        self.settle(&keys, &mut wrong);
         self.history.weak = false;
         self.read_all();
         // Who lacked something is told behind the answers.
         self.run_ms(5_000);
-        self.compare_owners(&self.keys_read(), &mut wrong);
+        wrong.extend(self.differing(&keys).into_iter().map(|what| format!("read by all {what}")));
         self.compare_collections(&mut wrong);
         // The longest time that any request may take.
         self.run_ms(31_000);

@@ -6,6 +6,7 @@ use ringkv_common::name::NodeName;
 use serde_json::Value as Json;
 
 use crate::cluster::Cluster;
+use crate::durable::About;
 use crate::happening::{Asker, Happening};
 use crate::listers::Listing;
 use crate::registers::Registers;
@@ -23,6 +24,8 @@ pub struct Worker {
     /// Counts its moves: what belongs to an earlier one is late.
     turn: u64,
     role: Role,
+    /// Whether a write of its own that nobody keeps a history of may still happen.
+    loose: bool,
     job: Option<Job>,
 }
 
@@ -76,7 +79,8 @@ impl Cluster {
     pub fn begin_work(&mut self) {
         self.working = true;
         if self.workers.is_empty() {
-            self.workers = roles(&self.settings).map(|role| Worker { turn: 0, role, job: None }).collect();
+            self.workers =
+                roles(&self.settings).map(|role| Worker { turn: 0, role, loose: false, job: None }).collect();
         }
         for worker in 0..self.workers.len() {
             self.next_move(worker, 10);
@@ -130,7 +134,8 @@ impl Cluster {
 
     fn attempt(&mut self, worker: usize) {
         let Some(job) = &self.workers[worker].job else { return };
-        let body = job.body();
+        let strict = self.settings.strict_writers && writes_strictly(worker);
+        let body = job.body(if strict { r#","quorum":"strict""# } else { "" });
         let first = match &job.what {
             What::Registers(registers) => registers.key(),
             What::Round(round) => Some(round.key().to_owned()),
@@ -156,6 +161,33 @@ impl Cluster {
         self.random.pick(&names)
     }
 
+    /// What a client is about with this move, and since when, where it is one key.
+    pub(crate) fn about(&self, worker: usize, turn: u64) -> Option<(About, u64)> {
+        let worker = self.workers.get(worker).filter(|worker| worker.turn == turn)?;
+        let job = worker.job.as_ref()?;
+        let put = |key: &str, text: String| Some(About::Put(Key::new(key).ok()?, text));
+        let about = match &job.what {
+            What::Registers(registers) => match registers.about()? {
+                // An earlier one that may happen at any moment may happen now, and be above it.
+                (key, _) if registers.writes() && self.history.any_unknown(key) => None,
+                (key, Some(value)) => put(key, value.to_string()),
+                (key, None) => Key::new(key).ok().map(About::Look),
+            },
+            What::Round(round) => round.looks().and_then(|key| Key::new(key).ok()).map(About::Look),
+            // Nobody else writes to its keys.
+            What::Hostile { .. } if worker.loose => None,
+            What::Hostile { body } => {
+                let body: Json = serde_json::from_str(body).ok()?;
+                body["key"]
+                    .as_str()
+                    .filter(|_| body["op"] == "PUT")
+                    .and_then(|key| put(key, body["value"].to_string()))
+            }
+            What::Listing { .. } => None,
+        };
+        Some((about?, job.until_us - PATIENCE_US))
+    }
+
     pub(crate) fn worker_answered(&mut self, worker: usize, turn: u64, body: Option<&[u8]>) {
         if self.workers[worker].turn != turn {
             return;
@@ -169,6 +201,8 @@ impl Cluster {
             }
             What::Round(round) => self.round_answered(round, reply.as_ref()),
             What::Hostile { .. } => {
+                self.workers[worker].loose |=
+                    reply.as_ref().is_none_or(|reply| reply["indeterminate"] == true);
                 self.learn_actors(reply.as_ref());
                 true
             }
@@ -218,12 +252,22 @@ impl Cluster {
     }
 }
 
+/// Whether a client has its writes wait for owners alone, where clients differ in that.
+pub fn writes_strictly(worker: usize) -> bool {
+    worker % 2 == 1
+}
+
+/// The client that writes to a key, and nobody else does.
+pub fn writer_of(key: &str) -> Option<usize> {
+    key.strip_prefix('c')?.split('-').next()?.parse().ok()
+}
+
 impl Job {
-    /// The request of an attempt.
-    fn body(&self) -> String {
+    /// The request of an attempt; `quorum`: what writes of registers say of it.
+    fn body(&self, quorum: &str) -> String {
         let (timeout, request) = (TIMEOUT_MS.0, self.request);
         match &self.what {
-            What::Registers(registers) => registers.body(request, timeout),
+            What::Registers(registers) => registers.body(request, quorum, timeout),
             What::Hostile { body } => body.clone(),
             What::Round(round) => round.body(request, timeout),
             What::Listing(listing) => listing.body(timeout),

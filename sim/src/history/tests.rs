@@ -65,6 +65,8 @@ fn what_a_reader_is_shown_never_goes_back_unless_it_was_lost() {
     assert_eq!(saw(&mut history, 2), 1);
     history.killed_holder_of(|_| true);
     assert_eq!(saw(&mut history, 1), 1);
+    history.collected(&Key::new("k").expect("a key"), Shown::from([("a".to_owned(), 1)]));
+    assert_eq!((saw(&mut history, 0), saw(&mut history, 2), saw(&mut history, 1)), (1, 1, 2));
 }
 
 #[test]

@@ -133,7 +133,7 @@ impl Check {
             },
             Check::Equal => {
                 let mut wrong = Vec::new();
-                cluster.compare_owners(keys, &mut wrong);
+                wrong.extend(cluster.differing(keys));
                 if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
             }
         }
