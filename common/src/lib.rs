@@ -4,6 +4,7 @@
 //! come in as values, so that the node, the client, the orchestrator and the simulator share one truth.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod bug;
 pub mod key;
 pub mod message;
 pub mod name;

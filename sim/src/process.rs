@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use ringkv_common::bug::{self, Bug};
 use ringkv_common::key::Key;
 use ringkv_common::message::Limits;
 use ringkv_common::message::peer::{Record, Stretch};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring;
 use ringkv_common::time::Now;
+use ringkv_common::version::Siblings;
 use ringkv_server::core::{Defaults, Event, Gauges, Identity, Node, Token};
 use ringkv_server::store::{Memory, Slice, Storage};
 
@@ -110,8 +112,11 @@ impl Process {
                 Event::ReadMany { records }
             }
             Work::Persist(token, records) => {
+                let nothing = Siblings::default();
                 for (key, siblings) in &records {
-                    self.store.write(key, siblings);
+                    let gone = siblings.versions.iter().all(|v| v.content.is_tombstone());
+                    let gone = gone && bug::on(Bug::CollectsTombstones);
+                    self.store.write(key, if gone { &nothing } else { siblings });
                 }
                 Event::Persisted { token }
             }

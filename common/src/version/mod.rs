@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use twox_hash::XxHash3_128;
 
+use crate::bug::{self, Bug};
 use crate::time::Stamp;
 pub use actor::{Actor, ActorError, Clock, Dot};
 pub use context::{CONTEXT_ENTRIES_MAX, Context, ContextError, Foreign};
@@ -153,7 +154,11 @@ impl Siblings {
         let gained = !news.is_empty();
         self.versions.extend(news.into_iter().cloned());
         self.versions.sort_unstable_by_key(|v| v.dot);
-        self.clock.join(&other.clock);
+        if bug::on(Bug::ForgetsClock) {
+            self.versions.iter().for_each(|v| self.clock.see(v.dot));
+        } else {
+            self.clock.join(&other.clock);
+        }
         self.foreign.join(&other.foreign);
         gained || before != (self.versions.len(), self.clock.clone(), self.foreign.clone())
     }

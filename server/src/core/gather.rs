@@ -14,6 +14,7 @@
 
 use std::fmt::Write;
 
+use ringkv_common::bug::{self, Bug};
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::{Message, Taken};
 use ringkv_common::message::{Code, Condition, Failure, KeyOp, Outcome};
@@ -147,9 +148,11 @@ impl Node {
             return;
         }
         let digest = siblings.as_ref().map_or(gathering.mine, Siblings::digest);
+        let bug = bug::on(Bug::CountsHintsInReads) && gathering.standing_in.contains(&from);
+        gathering.standing_in.retain(|name| *name != from);
+        let from = gathering.asked.first().copied().filter(|_| bug).unwrap_or(from);
         let was_asked = gathering.asked.contains(&from);
         gathering.knows |= knows;
-        gathering.standing_in.retain(|name| *name != from);
         gathering.asked.retain(|name| *name != from);
         if gathering.chosen.is_none()
             && let Some(siblings) = &siblings
@@ -161,7 +164,7 @@ impl Node {
             return self.gather_on(token);
         }
         gathering.held.push((from, digest));
-        if counts {
+        if counts || bug {
             gathering.answers.yes(from);
         } else {
             gathering.answers.no(from);
@@ -252,6 +255,7 @@ impl Node {
                 lacking.push(*owner);
             }
         }
+        lacking.retain(|_| !bug::on(Bug::RepairsNobody));
         gathering.told.extend(lacking.iter().copied());
         let (key, state, round) = (op.key().clone(), gathering.state.clone(), attempts.round);
         for owner in lacking {
@@ -319,7 +323,8 @@ impl Node {
         else {
             return;
         };
-        if gathering.chosen.is_none() || gathering.shown.verdict() != Verdict::Enough {
+        let enough = gathering.shown.verdict() == Verdict::Enough || bug::on(Bug::RepairsNobody);
+        if gathering.chosen.is_none() || !enough {
             return;
         }
         let (key, context) = (key.clone(), terms.want.context);

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ringkv_common::bug::{self, Bug};
 use ringkv_common::key::Key;
 use ringkv_common::message::Terms;
 use ringkv_common::message::peer::Message;
@@ -148,7 +149,8 @@ impl Node {
             // Their number never changes: a ring with another would empty the store.
             let foreign = mine.cluster_id != ring.cluster_id || mine.partitions != ring.partitions;
             self.membership.counters.refused_rings += u64::from(foreign);
-            if foreign || mine.epoch >= ring.epoch {
+            let back = mine.epoch > ring.epoch && bug::on(Bug::TakesOldRing);
+            if foreign || mine.epoch >= ring.epoch && !back {
                 return;
             }
         }
@@ -187,9 +189,10 @@ impl Node {
         // What it owns no more somebody else has, or says that it is lost.
         let kept: Vec<u32> = self.membership.lost.iter().copied().filter(|p| owned(ring, *p)).collect();
         let accepted = self.membership.accepted.iter().copied().filter(|p| owned(ring, *p)).collect();
-        self.membership.lost = kept.into_iter().chain(news).collect();
+        let said = |_: &u32| !bug::on(Bug::HidesLoss);
+        self.membership.lost = kept.into_iter().chain(news).filter(said).collect();
         self.membership.accepted = accepted;
-        self.fill(ring, filled);
+        self.fill(ring, if bug::on(Bug::CountsMemoryless) { Vec::new() } else { filled });
     }
 
     pub(super) fn on_ring_text(&mut self, text: &str) {
@@ -222,11 +225,18 @@ impl Node {
         tokens.sort_unstable();
         for token in tokens {
             match self.tasks.get(token) {
+                Some(Task::Op(Op { stage: OpStage::Forwarded { .. }, .. }))
+                    if bug::on(Bug::ForgetsForwarded) =>
+                {
+                    self.tasks.take(token);
+                }
                 Some(Task::Op(op @ Op { stage: OpStage::Forwarded { .. }, .. })) => {
                     op.attempts.anew();
                     self.coordinate_again(token);
                 }
-                Some(Task::Op(op @ Op { stage: OpStage::Writing(_), .. })) => {
+                Some(Task::Op(op @ Op { stage: OpStage::Writing(_), .. }))
+                    if !bug::on(Bug::KeepsOldQuorum) =>
+                {
                     let (key, terms) = (op.op.key().clone(), op.terms);
                     self.recount(token, &key, &terms);
                 }
@@ -397,7 +407,8 @@ impl Node {
         if !due || self.membership.left {
             return;
         }
-        if self.transfers.surrendering() == 0 && self.keys.len() == 0 {
+        let over = self.transfers.surrendering() == 0 || bug::on(Bug::LeavesEarly);
+        if over && self.keys.len() == 0 {
             // Whoever still asks it is told so from now on, and whoever waits for it is answered.
             self.close(LAST_ANSWERS_MS);
             if !self.owes() {

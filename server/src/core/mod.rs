@@ -49,6 +49,7 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ringkv_common::bug::{self, Bug};
 use ringkv_common::message::peer::{Beat, Id, Message};
 use ringkv_common::message::{Code, Failure, Limits, reply};
 use ringkv_common::name::{NodeName, Ports};
@@ -152,8 +153,9 @@ impl Node {
     pub fn new(id: Identity) -> Node {
         let tasks = Tasks::of_life(id.actor);
         let detector = Detector::new(id.name, id.actor, detector::Settings::default());
+        let actor = if bug::on(Bug::ReusesActor) { u128::from(id.name.0) } else { id.actor };
         Node {
-            author: Author { actor: Actor { id: id.actor, node: id.name }, dots: 0 },
+            author: Author { actor: Actor { id: actor, node: id.name }, dots: 0 },
             id,
             now: Now::default(),
             out: Vec::new(),

@@ -5,6 +5,7 @@ use super::requests::Done;
 use super::task::{Attempts, Task};
 use super::{FETCH_AGAIN_MS, Node};
 use crate::store::{LOOKED_BYTES_MAX, Measure, Slice};
+use ringkv_common::bug::{self, Bug};
 use ringkv_common::key::Key;
 use ringkv_common::message::Failure;
 use ringkv_common::message::peer::{Buckets, Message, Purpose, Record, Stretch};
@@ -160,6 +161,8 @@ impl Node {
                 pull.attempts.anew();
                 pull.next = next;
                 if pull.after.is_none() {
+                    bug::on(Bug::LearnsRequestsFirst)
+                        .then(|| self.requests.learn(self.now, requests.clone()));
                     pull.requests = requests;
                 }
             }

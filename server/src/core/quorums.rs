@@ -7,6 +7,7 @@
 //!   shown   so many owners hold what a read shows that any later read meets one of them: N − R + 1 of each row
 //! ```
 
+use ringkv_common::bug::{self, Bug};
 use ringkv_common::message::{Level, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::placement::NodeIndex;
@@ -67,19 +68,23 @@ pub(super) fn others(ring: &Ring, route: &Route, me: NodeName) -> Row {
 fn of_rows(ring: &Ring, route: &Route, count: impl Fn(usize) -> usize) -> Quorum {
     let quorum = Quorum::new(ring.names(route.writers), count(route.writers.len()));
     match route.also {
-        Some((row, true)) => quorum.and(ring.names(row), count(row.len())),
+        Some((row, true)) if !bug::on(Bug::CountsOldOwnersOnly) => {
+            quorum.and(ring.names(row), count(row.len()))
+        }
         _ => quorum,
     }
 }
 
 impl Node {
     pub(super) fn write_quorum(&self, ring: &Ring, route: &Route, level: Option<Level>) -> Quorum {
-        of_rows(ring, route, |of| needed(level, self.id.quorums.write, of))
+        let bug = usize::from(bug::on(Bug::WritesToOneTooFew));
+        of_rows(ring, route, |of| needed(level, self.id.quorums.write, of).saturating_sub(bug).max(1))
     }
 
     /// How many answers a read needs from the owners that reads go to.
     pub(super) fn read_needs(&self, readers: &[NodeIndex], level: Option<Level>) -> usize {
-        needed(level, self.id.quorums.read, readers.len())
+        let bug = usize::from(bug::on(Bug::ReadsOneTooFew));
+        needed(level, self.id.quorums.read, readers.len()).saturating_sub(bug).max(1)
     }
 
     /// The owners that must hold what a read of this level shows, so that no later one of it shows less.

@@ -1,5 +1,6 @@
 //! What other nodes ask of this one, and their answers to what it asked.
 
+use ringkv_common::bug::{self, Bug};
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::{Beat, Frame, Id, Message, Purpose, Record, Stretch, Taken};
 use ringkv_common::message::{Code, Failure, KeyOp, Outcome, Terms};
@@ -191,7 +192,7 @@ impl Node {
         siblings: Siblings,
         (base, request): (u64, u64),
     ) {
-        let Sender::Peer { from, id, .. } = sender else { return };
+        let Sender::Peer { from, id, round } = sender else { return };
         if !self.same_epoch(from, id, epoch) {
             return;
         }
@@ -199,6 +200,9 @@ impl Node {
             return;
         }
         let bytes = Measure::of(&key, &siblings).bytes as usize;
+        if bug::on(Bug::DropsHints) && self.is_hint(&key) {
+            return self.send(from, Message::Replicated { id, round, taken: Taken::All });
+        }
         if let Some(why) = self.no_room_for_hint(&key, bytes) {
             let failure = Failure::new(Code::Overloaded, why);
             return self.send(from, Message::Failed { id, failure });
@@ -279,6 +283,7 @@ impl Node {
         self.keeps_hint(&key, gained);
         self.membership.holds(&key, self.ring.as_deref());
         self.out.push(Effect::Persist { token, key, siblings });
+        bug::on(Bug::OwnerAcksBeforeDurable).then(|| self.on_persisted(token));
     }
 
     fn refuse_stamp(&mut self, token: Token, stamp: Stamp) {
@@ -422,7 +427,8 @@ impl Node {
         if give.purpose != Purpose::List && stretch.after.is_none() {
             // Before the first record is read: whatever is durable by now will be among the records. Of keys that are not
             // asked for the records would be missing.
-            let all = Stretch { until: None, ..stretch.clone() };
+            let buckets = stretch.buckets.filter(|_| !bug::on(Bug::TellsRequestsOfAll));
+            let all = Stretch { until: None, buckets, ..stretch.clone() };
             give.requests = self.requests.of_stretch(&all, ring.partitions);
         }
         let token = self.tasks.add(Task::Give(give));
@@ -576,7 +582,7 @@ pub(super) fn settle_late(
     requests: &Requests,
     since_loss: Option<u128>,
 ) -> bool {
-    if state.is_empty() {
+    if state.is_empty() || bug::on(Bug::TakesLateTwins) {
         return false;
     }
     let written_since = since_loss.is_some_and(|id| state.clock.entries().iter().any(|d| d.actor.id == id));

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use ringkv_common::bug::{self, Bug};
 use ringkv_common::key::{Key, first_hash, last_hash};
 use ringkv_common::message::peer::Stretch;
 use ringkv_common::time::Now;
@@ -90,6 +91,9 @@ impl Requests {
     }
 
     fn remember(&mut self, now: Now, done: Done, known: Known) {
+        if bug::on(Bug::ForgetsRequests) {
+            return;
+        }
         let until_us = now.after_ms(REMEMBERED_MS);
         if let Some((held, until)) = self.known.get_mut(&done) {
             if *held == Known::UnderWay && known != Known::UnderWay {
@@ -133,7 +137,8 @@ impl Requests {
             return Vec::new();
         }
         let known = self.known.range((first, 0)..=(last, u64::MAX));
-        known.filter(|(_, (known, _))| *known == Known::Durable).map(|(done, _)| *done).collect()
+        let told = |known: Known| known == Known::Durable || bug::on(Bug::TellsUndurableRequests);
+        known.filter(|(_, (known, _))| told(*known)).map(|(done, _)| *done).collect()
     }
 
     /// A partition is dropped: its owner knows them.

@@ -10,6 +10,7 @@ use super::quorums::Row;
 use super::task::Task;
 use super::transfer::Surrender;
 use super::{FETCH_AGAIN_MS, Node};
+use ringkv_common::bug::{self, Bug};
 use ringkv_common::message::peer::Message;
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::Ring;
@@ -104,7 +105,7 @@ impl Node {
     fn takers(&self, ring: &Ring, partition: u32, surrender: &Surrender) -> Row {
         let owners: Row = ring.names(ring.readers(partition)).collect();
         let waits = !surrender.former && !surrender.forced && !self.hints.press();
-        if waits && owners.iter().any(|owner| self.is_away(*owner)) {
+        if waits && owners.iter().any(|owner| self.is_away(*owner) || bug::on(Bug::KeepsHints)) {
             return Row::new();
         }
         let same = surrender.held == self.membership.held(partition);
@@ -133,6 +134,9 @@ impl Node {
             && !self.transfers.handed_over.contains_key(&partition);
         // What a former owner still has may be older than what was lost: it waits until the loss is accepted.
         if owner && open && !ring.moves(partition) && !self.membership.is_lost(partition) {
+            if bug::on(Bug::ConfirmsUnpulled) {
+                return self.send(from, Message::Released { epoch, partition, held });
+            }
             self.pull(Pull::handover(partition, from, held));
         }
     }
@@ -158,6 +162,7 @@ impl Node {
         }
         let most = owners.len() / 2 + 1;
         let enough = if surrender.former || press { most } else { owners.len() };
+        let enough = if bug::on(Bug::DropsForOne) { 1 } else { enough };
         if surrender.confirmed.len() >= enough {
             let token = self.tasks.add(Task::Dropping(Dropping { partition }));
             // From here on, or what a late join brings meanwhile would pass for dropped.

@@ -19,6 +19,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ringkv_common::bug::{self, Bug};
 use ringkv_common::message::peer::Purpose;
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::orchestrator::Report;
@@ -66,7 +67,7 @@ impl Incoming {
 
     /// Whether it has been compared with as many owners as it takes.
     pub(super) fn verified(&self) -> bool {
-        self.compared.len() >= self.needed
+        self.compared.len() >= self.needed || self.copied && bug::on(Bug::SkipsComparison)
     }
 }
 

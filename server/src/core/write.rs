@@ -7,6 +7,7 @@
 //! disagree cost a round, and never a write. And where a write is repeated whose version is hidden, and no owner of a quorum
 //! has taken it before what hides it, it was never acknowledged: then it is done above.
 
+use ringkv_common::bug::{self, Bug};
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::{Message, Taken};
 use ringkv_common::message::{Code, Condition, Failure, KeyOp, Outcome, Terms};
@@ -54,7 +55,8 @@ impl Node {
         }
         let hidden = request.is_some_and(|request| self.state_of(key).hides_request(request));
         let doubtful = late || request.is_some() && self.requests.misses(key);
-        if !alone && theirs.is_none() && (condition != Condition::Always || hidden || doubtful) {
+        let asks = condition != Condition::Always && !bug::on(Bug::InsertsAlone);
+        if !alone && theirs.is_none() && (asks || hidden || doubtful) {
             // What this node missed must not decide.
             let Some(ring) = self.ring.clone() else { return };
             return self.gather(token, key, &ring);
@@ -158,7 +160,7 @@ impl Node {
             content: std::mem::replace(&mut write.content, Content::Tombstone),
         };
         let dot = version.dot;
-        state.write(context, version);
+        state.write(context.filter(|_| !bug::on(Bug::DropsContext)), version);
         Ok(dot)
     }
 
@@ -264,6 +266,7 @@ impl Node {
         }
         self.membership.holds(key, self.ring.as_deref());
         self.out.push(Effect::Persist { token, key: key.clone(), siblings });
+        bug::on(Bug::AcksBeforeDurable).then(|| self.on_persisted(token));
     }
 
     /// Counts the write's quorum anew under the ring as it is, and tells the owners elsewhere. Whether there are any.
@@ -437,6 +440,7 @@ impl Node {
                     return;
                 }
                 match taken {
+                    _ if bug::on(Bug::LeavesHidden) => self.counted(token, by),
                     Taken::All => self.counted(token, by),
                     Taken::Beside(theirs) | Taken::Late(theirs) => {
                         let dot = writing.dot;
@@ -472,7 +476,7 @@ impl Node {
         let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
         let counts = |(by, owner): &&Recipient| writing.kept.contains(by) && writing.missed.contains(owner);
         let mut hints: SmallVec<[Recipient; 3]> = writing.stand_ins.iter().filter(counts).copied().collect();
-        hints.retain(|(_, owner)| self.is_away(*owner));
+        hints.retain(|(_, owner)| self.is_away(*owner) || bug::on(Bug::CountsHintsOfAnswering));
         let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) else { return };
         for (by, owner) in hints {
             writing.hinted = true;
