@@ -17,9 +17,12 @@ step() { echo "== $*" >&2; "$@"; }
 
 step cargo fmt --all --check
 step cargo clippy --workspace --all-targets -- -D warnings
+# A build of its own: together with the others the feature would reach the nodes.
+step cargo clippy -p ringkv-sim --features bugs --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps --quiet
 failed=0
 step cargo test --workspace --no-fail-fast 2>&1 | tee "$log" || failed=1
+step cargo test -p ringkv-sim --features bugs --test bugs 2>&1 | tee -a "$log" || failed=1
 
 # One line at the end: the sum of what cargo's runners counted.
 awk '/^test result:/ { for (i = 1; i < NF; i++) { if ($(i+1) == "passed;") p += $i; if ($(i+1) == "failed;") f += $i; if ($(i+1) == "ignored;") s += $i } }

@@ -50,8 +50,6 @@ bugs! {
     DropsHints = "drops-hints",
     /// A hint counts though its owner answers.
     CountsHintsOfAnswering = "counts-hints-of-answering",
-    /// The word of a node that stands in counts for the silent owner in reads.
-    CountsHintsInReads = "counts-hints-in-reads",
     /// Hints are never handed over.
     KeepsHints = "keeps-hints",
 
@@ -62,8 +60,6 @@ bugs! {
     RepairsNobody = "repairs-nobody",
     /// What is not durable, or not yet with all owners that it needs, is shown.
     ShowsUnsettled = "shows-unsettled",
-    /// INSERT and UPDATE go by what the coordinator alone holds.
-    InsertsAlone = "inserts-alone",
 
     // Versions.
     /// A node's actor is the same after a restart.
@@ -84,8 +80,6 @@ bugs! {
     ForgetsRequests = "forgets-requests",
     /// The late twin of a superseded write is taken for news.
     TakesLateTwins = "takes-late-twins",
-    /// A repair of some buckets tells of the requests of the whole partition.
-    TellsRequestsOfAll = "tells-requests-of-all",
     /// A giver tells of requests whose versions are not durable yet.
     TellsUndurableRequests = "tells-undurable-requests",
     /// A receiver takes up requests before the records that they speak of.

@@ -10,6 +10,8 @@
 //! ```
 
 mod asking;
+#[cfg(feature = "bugs")]
+pub mod bugs;
 mod cluster;
 mod consul;
 mod counters;

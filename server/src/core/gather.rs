@@ -148,11 +148,9 @@ impl Node {
             return;
         }
         let digest = siblings.as_ref().map_or(gathering.mine, Siblings::digest);
-        let bug = bug::on(Bug::CountsHintsInReads) && gathering.standing_in.contains(&from);
-        gathering.standing_in.retain(|name| *name != from);
-        let from = gathering.asked.first().copied().filter(|_| bug).unwrap_or(from);
         let was_asked = gathering.asked.contains(&from);
         gathering.knows |= knows;
+        gathering.standing_in.retain(|name| *name != from);
         gathering.asked.retain(|name| *name != from);
         if gathering.chosen.is_none()
             && let Some(siblings) = &siblings
@@ -164,7 +162,7 @@ impl Node {
             return self.gather_on(token);
         }
         gathering.held.push((from, digest));
-        if counts || bug {
+        if counts {
             gathering.answers.yes(from);
         } else {
             gathering.answers.no(from);

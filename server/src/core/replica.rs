@@ -427,8 +427,7 @@ impl Node {
         if give.purpose != Purpose::List && stretch.after.is_none() {
             // Before the first record is read: whatever is durable by now will be among the records. Of keys that are not
             // asked for the records would be missing.
-            let buckets = stretch.buckets.filter(|_| !bug::on(Bug::TellsRequestsOfAll));
-            let all = Stretch { until: None, buckets, ..stretch.clone() };
+            let all = Stretch { until: None, ..stretch.clone() };
             give.requests = self.requests.of_stretch(&all, ring.partitions);
         }
         let token = self.tasks.add(Task::Give(give));

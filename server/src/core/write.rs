@@ -55,8 +55,7 @@ impl Node {
         }
         let hidden = request.is_some_and(|request| self.state_of(key).hides_request(request));
         let doubtful = late || request.is_some() && self.requests.misses(key);
-        let asks = condition != Condition::Always && !bug::on(Bug::InsertsAlone);
-        if !alone && theirs.is_none() && (asks || hidden || doubtful) {
+        if !alone && theirs.is_none() && (condition != Condition::Always || hidden || doubtful) {
             // What this node missed must not decide.
             let Some(ring) = self.ring.clone() else { return };
             return self.gather(token, key, &ring);
