@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 use super::Node;
 use super::effect::{Effect, Token};
 use super::keys::Turn;
-use super::replica::settle_late;
 use super::task::Task;
+use super::twins::settle_late;
 use crate::store::Measure;
 
 /// Records on their way into the store.

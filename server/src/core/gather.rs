@@ -26,9 +26,9 @@ use smallvec::SmallVec;
 
 use super::Node;
 use super::effect::Token;
+use super::join::Sender;
 use super::quorums::{Row, others};
 use super::read::found;
-use super::replica::Sender;
 use super::spread::Spread;
 use super::task::{Join, Op, OpStage, Task};
 use super::write::Learned;

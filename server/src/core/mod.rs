@@ -7,13 +7,16 @@
 //! ```text
 //!   Request ─► intake ─► coordinate ─┬─ not an owner ─► Send Forward … Forwarded ───────────────────────────► answer
 //!                                    └─ owner ─► keys: Read … ─► read, or write: Persist, Send Replicate … ─► answer
-//!   Peer    ─► replica: Replicate, Fetch, Inspect      Ring ─► membership ─► transfer: pulls, hand-overs
+//!   Peer    ─► replica ─┬─ join: Replicate             Ring ─► membership ─► transfer: pulls, hand-overs
+//!                       ├─ give: Fetch                 acknowledge: what comes back of a write
+//!                       └─ Query, Inspect              collect: tombstones that may go
 //!              anti_entropy: what owners of the same partition lack
 //!              gossip: who of the ring answers (detector), who has an older ring
 //! ```
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod absorb;
+mod acknowledge;
 mod answer;
 mod anti_entropy;
 mod author;
@@ -27,9 +30,11 @@ mod fanout;
 mod faults;
 mod fill;
 mod gather;
+mod give;
 mod gossip;
 mod hints;
 mod intake;
+mod join;
 mod keys;
 mod listing;
 mod membership;
@@ -44,6 +49,7 @@ mod status;
 mod surrender;
 mod task;
 mod transfer;
+mod twins;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};

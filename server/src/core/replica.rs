@@ -1,50 +1,17 @@
 //! What other nodes ask of this one, and their answers to what it asked.
 
-use ringkv_common::bug::{self, Bug};
 use ringkv_common::key::Key;
-use ringkv_common::message::peer::{Beat, Frame, Id, Message, Purpose, Record, Stretch, Taken};
+use ringkv_common::message::peer::{Beat, Frame, Id, Message};
 use ringkv_common::message::{Code, Failure, KeyOp, Outcome, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::ClusterId;
-use ringkv_common::time::{Now, Stamp};
-use ringkv_common::version::{Siblings, Version};
-use smallvec::SmallVec;
 
 use super::effect::{Effect, Token};
+use super::join::Sender;
 use super::keys::Turn;
 use super::quorums::Row;
-use super::requests::Requests;
-use super::task::{Asker, Attempts, Give, InspectKey, Join, Op, OpStage, Origin, Task};
+use super::task::{Asker, Attempts, Give, InspectKey, Op, OpStage, Origin, Task};
 use super::{FRESH_MS, Node, WAITING_BYTES_MAX};
-use crate::store::{LOOKED_BYTES_MAX, Measure, Slice};
-
-/// Records that a giver looks at for one answer: well below a millisecond's worth.
-const GIVE_RECORDS_MAX: usize = 2048;
-
-/// Milliseconds that a stamp may be ahead: a day, unless the key has such a one already. Nothing could be written above the
-/// last stamp that there is.
-const STAMP_AHEAD_MS_MAX: u64 = 86_400_000;
-
-/// Who has a state joined, and hears when it is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sender {
-    /// Another node, by its number there.
-    Peer {
-        /// Who.
-        from: NodeName,
-        /// Its number there.
-        id: Id,
-        /// Its count.
-        round: u32,
-    },
-    /// A read of this node, which found that this node lacks something.
-    Own {
-        /// Its task.
-        token: Token,
-        /// Its count.
-        round: u32,
-    },
-}
 
 impl Node {
     pub(super) fn on_peer(&mut self, frame: Frame) {
@@ -184,138 +151,9 @@ impl Node {
         self.begin(origin, op, terms);
     }
 
-    fn on_replicate(
-        &mut self,
-        sender: Sender,
-        epoch: u64,
-        key: Key,
-        siblings: Siblings,
-        (base, request): (u64, u64),
-    ) {
-        let Sender::Peer { from, id, round } = sender else { return };
-        if !self.same_epoch(from, id, epoch) {
-            return;
-        }
-        if self.is_open(from, id) || self.overloaded(from, id) {
-            return;
-        }
-        let bytes = Measure::of(&key, &siblings).bytes as usize;
-        if bug::on(Bug::DropsHints) && self.is_hint(&key) {
-            return self.send(from, Message::Replicated { id, round, taken: Taken::All });
-        }
-        if let Some(why) = self.no_room_for_hint(&key, bytes) {
-            let failure = Failure::new(Code::Overloaded, why);
-            return self.send(from, Message::Failed { id, failure });
-        }
-        self.open.insert((from, id));
-        self.join(Join { key, siblings, bytes, from: sender, base, request, taken: Taken::All });
-    }
-
     /// Whether a peer's request is under way: told again, it is answered once it has ended.
-    fn is_open(&self, from: NodeName, id: Id) -> bool {
+    pub(super) fn is_open(&self, from: NodeName, id: Id) -> bool {
         self.open.contains(&(from, id))
-    }
-
-    /// Joins a state that a coordinator told into what is held.
-    pub(super) fn join(&mut self, join: Join) {
-        self.waiting_bytes += join.bytes;
-        let key = join.key.clone();
-        let token = self.tasks.add(Task::Join(Box::new(join)));
-        match self.keys.enter(&key, token) {
-            Turn::Read => self.out.push(Effect::Read { token, key }),
-            Turn::Now => self.proceed(token, &key),
-            Turn::Later => {}
-            // Not done: its coordinator hears nothing and tells it again.
-            Turn::Full => drop(self.end_join(token)),
-        }
-    }
-
-    pub(super) fn proceed_join(&mut self, token: Token) {
-        let Some(Task::Join(join)) = self.tasks.get(token) else { return };
-        let (key, mut news) = (join.key.clone(), std::mem::take(&mut join.siblings));
-        let (base, request) = (join.base, join.request);
-        let busy = self.keys.get(&key).expect("the caller has seen to it");
-        let state = busy.state.as_mut().expect("the caller has seen to it");
-        let far = |siblings: &Siblings, now: Now| {
-            siblings.stamp_max().wall_ms().saturating_sub(now.wall_ms) > STAMP_AHEAD_MS_MAX
-        };
-        if far(&news, self.now) && !far(state, self.now) {
-            return self.refuse_stamp(token, news.stamp_max());
-        }
-        let follows = state.digest() == base;
-        let late = settle_late(&key, state, &mut news, &self.requests, None);
-        if base != 0 && !late && hides(state, &news) {
-            // Its writer does it once more above what it had not seen. Until then it was not done.
-            let taken = Taken::Beside(Box::new(state.clone()));
-            if let Some(Task::Join(join)) = self.tasks.get(token) {
-                (join.taken, join.request) = (taken, 0);
-            }
-            return self.joined(token);
-        }
-        // Its actor wrote later, or a client made that up: the actor knows.
-        let overtaken = base != 0
-            && news.versions.iter().any(|version| {
-                state.clock.counter(version.dot.actor) > version.dot.counter
-                    && !state.versions.iter().any(|held| held.dot == version.dot)
-            });
-        let before = if state.is_empty() { 0 } else { Measure::of(&key, state).bytes };
-        let changed = state.join(&news) | late;
-        if changed && !follows {
-            self.requests.missed(self.now, &key);
-        }
-        let taken = match (late || overtaken, unseen(state, &news)) {
-            (true, _) => Taken::Late(Box::new(state.clone())),
-            (_, true) => Taken::Beside(Box::new(state.clone())),
-            _ => Taken::All,
-        };
-        self.requests.told(self.now, &key, request);
-        self.requests.saw(self.now, &key, &news);
-        if let Some(Task::Join(join)) = self.tasks.get(token) {
-            join.taken = taken;
-        }
-        if !changed && busy.writes.is_empty() {
-            return self.joined(token);
-        }
-        let gained = Measure::of(&key, state).bytes.saturating_sub(before);
-        let siblings = state.clone();
-        // Unchanged but not durable yet: it is persisted again rather than tied to another write's fate.
-        busy.writes.push((token, SmallVec::new()));
-        self.keeps_hint(&key, gained);
-        self.membership.holds(&key, self.ring.as_deref());
-        self.out.push(Effect::Persist { token, key, siblings });
-        bug::on(Bug::OwnerAcksBeforeDurable).then(|| self.on_persisted(token));
-    }
-
-    fn refuse_stamp(&mut self, token: Token, stamp: Stamp) {
-        self.membership.counters.stamps += 1;
-        let Some(join) = self.end_join(token) else { return };
-        let Sender::Peer { from, id, .. } = join.from else { return };
-        let ahead_ms = stamp.wall_ms().saturating_sub(self.now.wall_ms);
-        let text = format!(
-            "the stamp is {ahead_ms} ms ahead of the clock of {}, {STAMP_AHEAD_MS_MAX} are allowed",
-            self.id.name
-        );
-        self.send(from, Message::Failed { id, failure: Failure::new(Code::BadRequest, text) });
-    }
-
-    pub(super) fn joined(&mut self, token: Token) {
-        let Some(join) = self.end_join(token) else { return };
-        self.requests.durable(&join.key, join.request);
-        match join.from {
-            Sender::Peer { from, id, round } => {
-                self.send(from, Message::Replicated { id, round, taken: join.taken });
-            }
-            Sender::Own { token, round } => self.acknowledged(token, self.id.name, round, join.taken),
-        }
-    }
-
-    fn end_join(&mut self, token: Token) -> Option<Join> {
-        let Some(Task::Join(join)) = self.tasks.take(token) else { return None };
-        self.waiting_bytes -= join.bytes;
-        if let Sender::Peer { from, id, .. } = join.from {
-            self.open.remove(&(from, id));
-        }
-        Some(*join)
     }
 
     fn on_query(
@@ -394,69 +232,6 @@ impl Node {
             let siblings = (found.digest() != digest).then_some(found);
             let knows = self.requests.vouches(&inspect.key, request);
             self.send(from, Message::Held { id, siblings, counts, knows, round });
-        }
-    }
-
-    fn on_fetch(&mut self, mut give: Give, stretch: Stretch, known: Vec<(u64, u64)>, bytes_max: u32) {
-        let (to, id) = (give.to, give.id);
-        if !self.same_epoch(to, id, give.epoch) || self.overloaded(to, id) {
-            return;
-        }
-        let refuse = |code, text: String| Message::Failed { id, failure: Failure::new(code, text) };
-        let Some(ring) = &self.ring else { return };
-        if stretch.partition >= ring.partitions {
-            let text =
-                format!("there is no partition {}: the ring has {}", stretch.partition, ring.partitions);
-            return self.send(to, refuse(Code::BadRequest, text));
-        }
-        // A partition whose memory was lost must not pass for an empty one.
-        let whole = self.is_whole(stretch.partition);
-        if give.purpose == Purpose::Move && (self.membership.is_lost(stretch.partition) || !whole) {
-            let text = format!("{} lost the data of partition {}", self.id.name, stretch.partition);
-            return self.send(to, refuse(Code::NotReady, text));
-        }
-        if give.purpose == Purpose::List
-            && let Some(why) = self.not_listing(stretch.partition)
-        {
-            return self.send(to, refuse(Code::NotReady, why));
-        }
-        if !self.gives(give.purpose, stretch.partition) {
-            return;
-        }
-        give.whole = whole;
-        if give.purpose != Purpose::List && stretch.after.is_none() {
-            // Before the first record is read: whatever is durable by now will be among the records. Of keys that are not
-            // asked for the records would be missing.
-            let all = Stretch { until: None, ..stretch.clone() };
-            give.requests = self.requests.of_stretch(&all, ring.partitions);
-        }
-        let token = self.tasks.add(Task::Give(give));
-        let slice = Slice {
-            bytes_max: bytes_max as usize,
-            records_max: GIVE_RECORDS_MAX,
-            looked_bytes_max: LOOKED_BYTES_MAX,
-        };
-        self.out.push(Effect::Scan { token, stretch, known, slice });
-    }
-
-    /// Whether what was offered is still there. Else records would be missing that the requests handed on speak of: it is
-    /// not answered, and whoever has something to hand over offers it again.
-    fn gives(&self, purpose: Purpose, partition: u32) -> bool {
-        match purpose {
-            Purpose::Handover { held } => self.membership.holds_since(partition, held),
-            _ => true,
-        }
-    }
-
-    pub(super) fn on_scanned(&mut self, token: Token, records: Vec<Record>, next: Option<Key>) {
-        if !matches!(self.tasks.get(token), Some(Task::Give(_))) {
-            return self.on_listed(token, records, next);
-        }
-        let Some(Task::Give(give)) = self.tasks.take(token) else { return };
-        // Read under a later ring than was asked for, the store may hold less than it held under that.
-        if self.gives(give.purpose, give.partition) && self.same_epoch(give.to, give.id, give.epoch) {
-            let Give { to, id, requests, whole, .. } = give;
-            self.send(to, Message::Fetched { id, records, next, requests, whole });
         }
     }
 
@@ -540,57 +315,4 @@ impl Node {
             _ => {}
         }
     }
-}
-
-/// Whether what is told without a context is hidden by what is held and its writer had not seen.
-fn hides(state: &Siblings, told: &Siblings) -> bool {
-    let newest = |siblings: &Siblings| {
-        let plain = siblings.versions.iter().filter(|version| !version.contextual);
-        plain.map(|version| (version.stamp, version.dot, version.request)).max()
-    };
-    let (Some(held), Some(news)) = (newest(state), newest(told)) else { return false };
-    let twin = held.2 != 0 && held.2 == news.2;
-    held > news && !told.clock.covers(held.1) && !twin
-}
-
-/// Whether beside a version that was told without a context another such one is held that its writer had not seen. One of
-/// the same request is no other: it is the same write.
-fn unseen(state: &Siblings, told: &Siblings) -> bool {
-    if state.versions.len() < 2 {
-        return false;
-    }
-    let news = told.versions.iter().filter(|version| !version.contextual);
-    let Some(news) = news.max_by_key(|version| (version.stamp, version.dot)) else { return false };
-    let mut held = state.versions.iter().filter(|version| !version.contextual);
-    let twin = |version: &Version| version.request != 0 && version.request == news.request;
-    held.clone().any(|version| version.dot == news.dot)
-        && held.any(|version| !told.clock.covers(version.dot) && !twin(version))
-}
-
-/// Takes out of news what is no news though its dots are. Whether there was such. That the state has seen them follows from
-/// joining the news, whose clock has them: seen before, they would pass for having superseded what else the news brings of
-/// the same actor.
-///
-/// A write that its client repeated elsewhere may have been done by two coordinators. Where this node knows its
-/// request and holds its version no more, that was superseded, and so is its twin. And where an accepted loss left
-/// nothing but what this life (`since_loss`) wrote to a key, what comes back is older, whatever its stamp says.
-pub(super) fn settle_late(
-    key: &Key,
-    state: &Siblings,
-    news: &mut Siblings,
-    requests: &Requests,
-    since_loss: Option<u128>,
-) -> bool {
-    if state.is_empty() || bug::on(Bug::TakesLateTwins) {
-        return false;
-    }
-    let written_since = since_loss.is_some_and(|id| state.clock.entries().iter().any(|d| d.actor.id == id));
-    let mut changed = false;
-    news.versions.retain(|version| {
-        let twin = requests.knows(key, version.request) && state.of_request(version.request).is_none();
-        let late = !state.clock.covers(version.dot) && (twin || written_since && !version.contextual);
-        changed |= late;
-        !late
-    });
-    changed
 }

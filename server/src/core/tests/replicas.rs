@@ -7,8 +7,8 @@ use ringkv_common::message::{Condition, KeyOp, Terms, Write};
 use ringkv_common::time::Stamp;
 use ringkv_common::version::{Actor, Content, Context, Dot, Siblings, Version};
 
-use super::replica::settle_late;
 use super::requests::Requests;
+use super::twins::settle_late;
 
 /// Whole nodes that hear each other at once, but for those that are cut off or have gone.
 struct Group {
