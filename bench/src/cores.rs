@@ -60,6 +60,7 @@ impl Half {
             actor: u128::from(n) + 1,
             quorums: Default::default(),
             tombstone_ms: ringkv_server::core::TOMBSTONE_MS,
+            window_bytes: ringkv_server::core::WINDOW_BYTES,
             allow_faults: false,
         });
         let now = Now { mono_us: 1, wall_ms: 1_800_000_000_000 };

@@ -218,6 +218,7 @@ impl Cluster {
         }
         match what {
             Happening::Frame { from, to, place, bytes } => self.on_frame(from, to, place, bytes),
+            Happening::Gossip { from, to, connection, bytes } => self.on_gossip(from, to, connection, bytes),
             Happening::Noticed { from, to, connection } => self.on_noticed(from, to, connection),
             Happening::Flush { from, to } => self.flush(from, to),
             Happening::Asked { node, ask, body } => self.on_asked(node, ask, body),
@@ -246,6 +247,7 @@ impl Cluster {
     fn paused(&self, what: &Happening) -> Option<u64> {
         let until_us = match what {
             Happening::Frame { to: node, .. }
+            | Happening::Gossip { to: node, .. }
             | Happening::Asked { node, .. }
             | Happening::Stored { node, .. }
             | Happening::Wake { node, .. }
@@ -266,11 +268,29 @@ impl Cluster {
             Fate::Lost => return,
             Fate::Later(at_us) => return self.at(at_us, Happening::Frame { from, to, place, bytes }),
         }
+        self.hear(from, to, &bytes);
+    }
+
+    /// Gossip has connections of its own, which break and are held up when the others do; what it says is in no order
+    /// with anything, and is gone with the connection.
+    fn on_gossip(&mut self, from: NodeName, to: NodeName, connection: u64, bytes: Vec<u8>) {
+        let link = self.network.link((from, to));
+        let held_up_us = link.held_up_until_us();
+        if link.present != connection {
+            return;
+        }
+        if held_up_us > self.now_us {
+            return self.at(held_up_us, Happening::Gossip { from, to, connection, bytes });
+        }
+        self.hear(from, to, &bytes);
+    }
+
+    fn hear(&mut self, from: NodeName, to: NodeName, bytes: &[u8]) {
         if !self.processes.contains_key(&to) {
             return;
         }
-        self.trace.add(self.now_us, "frame", &bytes);
-        let frame = Frame::decode(&bytes).expect("it was encoded by a node");
+        self.trace.add(self.now_us, "frame", bytes);
+        let frame = Frame::decode(bytes).expect("it was encoded by a node");
         self.trace.say(self.now_us, || {
             let text = format!("{:?}", frame.message);
             format!("{from} -> {to} {text}")

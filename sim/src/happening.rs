@@ -28,6 +28,8 @@ pub struct Trap {
 pub enum Happening {
     /// A frame arrives.
     Frame { from: NodeName, to: NodeName, place: Place, bytes: Vec<u8> },
+    /// Gossip arrives, if the connection still is the one beside which it went.
+    Gossip { from: NodeName, to: NodeName, connection: u64, bytes: Vec<u8> },
     /// Two nodes notice that nothing comes back on the connection from one to the other, if it is still this one.
     Noticed { from: NodeName, to: NodeName, connection: u64 },
     /// What waits for a connection is looked at.

@@ -3,7 +3,7 @@
 //! It is what libzmq and the shell's queues give together: what is under way when a connection breaks is gone in
 //! silence, but for the part that the receiver's side has already; what is said while there is no connection waits for
 //! a second and then comes back as unsent, and if the receiver restarts meanwhile, its new life hears what was said to
-//! the old one. That libzmq does nothing else is held against it by `tests/zeromq`, by the rules of [`record`].
+//! the old one. Gossip goes beside it, and waits for nothing. That libzmq does nothing else is held against it by `tests/zeromq`, by the rules of [`record`].
 
 pub mod record;
 

@@ -36,7 +36,8 @@ impl Cluster {
         self.trace.add(self.now_us, "start", &name.0.to_le_bytes());
         self.trace.say(self.now_us, || format!("{name} starts, life {life}, clock {skew_ms} ms off"));
         let quorums = Defaults { sloppy: !self.settings.strict, ..Defaults::default() };
-        self.processes.insert(name, Process::new(name, life, actor, skew_ms, quorums));
+        let served = (quorums, self.settings.window_bytes);
+        self.processes.insert(name, Process::new(name, life, actor, skew_ms, served));
         let watch_us = self.random.between(1_000, 60_000);
         self.after(watch_us, Happening::Watch { node: name, life });
         let heartbeat_us = self.random.between(1_000, 100_000);
@@ -278,6 +279,15 @@ impl Cluster {
         let there = self.processes.contains_key(&to);
         let now_us = self.now_us;
         let link = self.network.link((from, to));
+        if let Message::Gossip { .. } = message {
+            if !there || link.cut_until_us > now_us {
+                return Some(Event::Unsent { to, message });
+            }
+            let connection = link.present;
+            let delay_us = self.delay();
+            self.after(delay_us, Happening::Gossip { from, to, connection, bytes });
+            return None;
+        }
         if there && link.waiting.is_empty() && link.cut_until_us <= now_us {
             self.put_on_the_way(from, to, bytes);
         } else {

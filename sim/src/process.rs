@@ -65,7 +65,8 @@ pub struct Process {
 
 impl Process {
     /// A process with an empty memory.
-    pub fn new(name: NodeName, life: u64, actor: u128, skew_ms: i64, quorums: Defaults) -> Process {
+    pub fn new(name: NodeName, life: u64, actor: u128, skew_ms: i64, served: (Defaults, usize)) -> Process {
+        let (quorums, window_bytes) = served;
         let ports = name.ports(None).expect("a simulation numbers its nodes below 100");
         let host = "127.0.0.1".to_owned();
         let registered =
@@ -82,6 +83,7 @@ impl Process {
             quorums,
             // Longer than any message lives here; and so short that a storm sees it.
             tombstone_ms: 10_000,
+            window_bytes,
             allow_faults: false,
         });
         Process {

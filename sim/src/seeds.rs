@@ -68,7 +68,7 @@ fn settings(seed: u64, dice: &mut Random) -> Settings {
         think_ms: dice.between(20, 80),
         ..quiet
     };
-    let settings = with_shared_keys(seed, settings);
+    let settings = with_narrow_windows(seed, with_shared_keys(seed, settings));
     // What contexts order no clock can spoil, and a strict quorum orders the rest. Else, where a write may not meet the
     // one before it, clocks alone decide which is the later one.
     match (dice.chance(1, 3), settings.weak()) {
@@ -86,6 +86,16 @@ fn with_shared_keys(seed: u64, settings: Settings) -> Settings {
     let mut dice = Random::new(seed ^ 0x5AED);
     let mut some = || if dice.chance(1, 3) { dice.between(2, 4) as usize } else { 0 };
     Settings { incrementers: some(), removers: some(), ..settings }
+}
+
+/// In some seeds so little is under way at once that most of what clients ask for waits in line.
+fn with_narrow_windows(seed: u64, settings: Settings) -> Settings {
+    let mut dice = Random::new(seed ^ 0x11AE);
+    if dice.chance(1, 4) {
+        Settings { window_bytes: dice.between(1, 4) as usize * 1024, ..settings }
+    } else {
+        settings
+    }
 }
 
 /// Runs one seed from the founding to the verdict.

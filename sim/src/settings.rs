@@ -1,5 +1,7 @@
 //! What a simulation is made of.
 
+use ringkv_server::core::WINDOW_BYTES;
+
 /// What a simulation is made of.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -36,6 +38,8 @@ pub struct Settings {
     pub strays: bool,
     /// Whether the store takes time to read and write, as a disk does; else it answers at once, as memory does.
     pub slow_store: bool,
+    /// Bytes of what its clients ask for that a node has under way at once.
+    pub window_bytes: usize,
     /// How far wall clocks are off at most, in milliseconds.
     pub skew_ms: u64,
     /// The longest delay of a message, in microseconds.
@@ -64,6 +68,7 @@ impl Settings {
             removers: 0,
             strays: false,
             slow_store: seed.is_multiple_of(2),
+            window_bytes: WINDOW_BYTES,
             skew_ms: 2_000,
             delay_us: 2_000,
             think_ms: 20,

@@ -51,7 +51,7 @@ impl Line {
         // Nobody is let in before the monitor hears of it.
         let proxy = Proxy::before(bound(&router), Door::Silent);
         let endpoint = format!("tcp://127.0.0.1:{}", proxy.port);
-        let dealer = sockets::connect(&context, "127.0.0.1", &endpoint, &limits).unwrap();
+        let dealer = sockets::connect(&context, "127.0.0.1", &endpoint, &limits, sockets::SENT_MAX).unwrap();
         let events = zmq::SocketEvent::HANDSHAKE_SUCCEEDED.to_raw() | zmq::SocketEvent::DISCONNECTED.to_raw();
         dealer.monitor("inproc://ear", i32::from(events)).unwrap();
         let ear = context.socket(zmq::PAIR).unwrap();

@@ -384,7 +384,19 @@ pub enum FrameError {
 impl Frame {
     /// The frame as bytes.
     pub fn encode(&self) -> Vec<u8> {
-        postcard::to_extend(self, vec![VERSION]).expect("plain data in memory always encodes")
+        self.encode_in(self.size())
+    }
+
+    /// The same, where its size is known.
+    pub fn encode_in(&self, size: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(size);
+        bytes.push(VERSION);
+        postcard::to_extend(self, bytes).expect("plain data in memory always encodes")
+    }
+
+    /// How many bytes that are.
+    pub fn size(&self) -> usize {
+        1 + postcard::experimental::serialized_size(self).expect("plain data in memory always encodes")
     }
 
     /// Reads a frame.

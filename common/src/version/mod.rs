@@ -206,6 +206,11 @@ impl Siblings {
             && !self.visible().iter().any(|v| v.request == request)
     }
 
+    /// Whether a version is held, and not shown.
+    pub fn hides(&self, dot: Dot) -> bool {
+        self.versions.iter().any(|v| v.dot == dot) && !self.visible().iter().any(|v| v.dot == dot)
+    }
+
     /// A hash of the whole state: replicas whose digests are equal hold the same. See [`digest`].
     pub fn digest(&self) -> u64 {
         let versions = self.versions.iter().map(|v| v.dot);

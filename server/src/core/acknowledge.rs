@@ -60,6 +60,8 @@ impl Node {
                 if attempts.round != round {
                     return;
                 }
+                let told = attempts.told;
+                self.pace.answered(self.now, by, told);
                 match taken {
                     _ if bug::on(Bug::LeavesHidden) => self.counted(token, by),
                     Taken::All => self.counted(token, by),
@@ -70,6 +72,8 @@ impl Node {
                 }
             }
             Some(Task::Op(Op { stage: OpStage::Gathering(_), attempts, .. })) if attempts.round == round => {
+                let told = attempts.told;
+                self.pace.answered(self.now, by, told);
                 self.gather_told(token, by, taken);
             }
             Some(Task::Spread(_)) => self.spread_to(token, by, round),
@@ -162,7 +166,8 @@ impl Node {
         let key = write.key.clone();
         let request = write.request.unwrap_or(0);
         let (context, state) = (writing.context.take(), writing.told.take());
-        let (nodes, hinted, round) = (writing.nodes.clone(), writing.hinted, attempts.round);
+        let (nodes, hinted) = (writing.nodes.clone(), writing.hinted);
+        let (round, told) = (attempts.round, attempts.told);
         let base = writing.base;
         let waiting = writing.quorum.silent().collect();
         let (stand_ins, terms) = (writing.stand_ins.clone(), *terms);
@@ -178,7 +183,19 @@ impl Node {
                 let state = *state;
                 self.spread(
                     token,
-                    Spread { key, state, base, request, round, waiting, asked, stand_ins, hints, tries: 0 },
+                    Spread {
+                        key,
+                        state,
+                        base,
+                        request,
+                        round,
+                        told,
+                        waiting,
+                        asked,
+                        stand_ins,
+                        hints,
+                        tries: 0,
+                    },
                 )
             }
         };

@@ -39,6 +39,7 @@ impl Node {
                 let nodes = writing.nodes.clone();
                 let (key, terms) = (op.op.key().clone(), op.terms);
                 let origin = std::mem::replace(&mut op.origin, Origin::Nobody);
+                self.window.leave(op);
                 op.deadline_us = u64::MAX;
                 self.unsettled += 1;
                 self.conclude(origin, terms, Some(&key), Outcome::Failed(failure), &nodes, false);
@@ -55,8 +56,9 @@ impl Node {
         }
     }
 
-    pub(super) fn tell_end(&mut self, op: Op, mut outcome: Outcome) {
+    pub(super) fn tell_end(&mut self, mut op: Op, mut outcome: Outcome) {
         self.waiting_bytes -= op.bytes;
+        self.window.leave(&mut op);
         if let Outcome::Failed(failure) = &mut outcome
             && op.is_write()
         {

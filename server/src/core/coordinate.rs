@@ -37,12 +37,15 @@ impl Node {
             terms,
             deadline_us,
             bytes,
+            has_place: false,
             stage: OpStage::Waiting,
             attempts: Attempts::default(),
             learned: None,
         };
         let token = self.tasks.add(Task::Op(op));
-        self.coordinate(token, &ring, key);
+        if self.finds_place(token) {
+            self.coordinate(token, &ring, key);
+        }
     }
 
     /// Goes on with an operation that no replica has seen yet, under the ring as it is.
@@ -149,9 +152,11 @@ impl Node {
         let epoch = self.epoch();
         // A write may be told twice: its request id makes it one.
         let made = self.made_request_id(token);
+        let told = self.pace.tell();
         let now_us = self.now.mono_us;
         let Some(op) = self.tasks.op(token) else { return };
         op.stage = OpStage::Forwarded { to };
+        op.attempts.told = told;
         if let KeyOp::Write(write) = &mut op.op {
             write.request.get_or_insert(made);
         }
@@ -161,6 +166,20 @@ impl Node {
             Message::Forward { id: token, epoch, left_ms, op: op.op.clone(), terms: op.terms, heard };
         let at = (now_us + op.attempts.patience_us()).min(op.deadline_us);
         self.send(to, message);
+        self.tasks.alarm(token, at);
+    }
+
+    /// The node that an operation was handed to has not answered: another one shall do it, unless that one only has yet
+    /// to come to it.
+    pub(super) fn forward_again(&mut self, token: Token) {
+        let Some(Op { stage: OpStage::Forwarded { to }, attempts, deadline_us, .. }) = self.tasks.op(token)
+        else {
+            return;
+        };
+        if !self.pace.comes_to(self.now, *to, attempts.told) {
+            return self.coordinate_again(token);
+        }
+        let at = (self.now.mono_us + attempts.patience_us()).min(*deadline_us);
         self.tasks.alarm(token, at);
     }
 

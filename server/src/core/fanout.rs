@@ -67,13 +67,14 @@ impl Node {
 
     /// Looks at every task whose alarm is due.
     pub(super) fn expire_tasks(&mut self) {
-        for token in self.tasks.sweep(self.now.mono_us) {
-            self.expire_op(token);
+        if let Some(late) = self.tasks.sweep(self.now.mono_us) {
+            late.into_iter().for_each(|token| self.expire_op(token));
+            self.tend_window();
         }
         while let Some(token) = self.tasks.due(self.now.mono_us) {
             match self.tasks.get(token) {
                 Some(Task::Op(op)) if op.deadline_us <= self.now.mono_us => self.expire_op(token),
-                Some(Task::Op(Op { stage: OpStage::Forwarded { .. }, .. })) => self.coordinate_again(token),
+                Some(Task::Op(Op { stage: OpStage::Forwarded { .. }, .. })) => self.forward_again(token),
                 Some(Task::Op(Op { stage: OpStage::Writing(_), .. })) => self.resend(token),
                 Some(Task::Op(Op { stage: OpStage::Gathering(_), .. })) => self.gather_again(token),
                 Some(Task::Spread(_)) => self.spread_again(token),
@@ -110,6 +111,10 @@ impl Node {
             OpStage::Gathering(gathering) => {
                 let failure = gathering.failure(Some(ms));
                 (failure.code, failure.message)
+            }
+            OpStage::InLine => {
+                let failure = self.no_place(ms / 2);
+                return self.give_up(token, failure);
             }
             OpStage::Waiting | OpStage::Ended { .. } => {
                 (Code::Timeout, format!("the store did not answer within {ms} ms"))

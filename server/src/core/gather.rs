@@ -52,7 +52,7 @@ pub struct Gathering {
     /// What each owner that answered holds, as a digest.
     held: SmallVec<[(NodeName, u64); 3]>,
     /// Owners that were asked and have not answered.
-    asked: Row,
+    pub(super) asked: Row,
     /// Who stands in for an owner that is down, and has not answered: it is waited for once, and counts for nobody.
     standing_in: Row,
     /// Enough have answered: the digest of what will be shown, and whom it was told.
@@ -113,10 +113,12 @@ impl Node {
             gathering.reasons.push((self.id.name, "has lost what it held".into()));
         }
         gathering.held.push((self.id.name, digest));
+        let told = self.pace.tell();
         let Some(op) = self.tasks.op(token) else { return };
         let at = (self.now.mono_us + op.attempts.patience_us()).min(op.deadline_us);
         // Answers to an earlier question were about another digest.
         op.attempts.round += 1;
+        op.attempts.told = told;
         let (request, round) = (op.op.request(), op.attempts.round);
         gathering.round = round;
         op.stage = OpStage::Gathering(Box::new(gathering));
@@ -141,12 +143,13 @@ impl Node {
         counts: bool,
         (knows, round): (bool, u32),
     ) {
-        let Some(Op { stage: OpStage::Gathering(gathering), .. }) = self.tasks.op(token) else {
+        let Some(Op { stage: OpStage::Gathering(gathering), attempts, .. }) = self.tasks.op(token) else {
             return self.spread_heard(token, from, siblings);
         };
         if gathering.round != round {
             return;
         }
+        self.pace.answered(self.now, from, attempts.told);
         let digest = siblings.as_ref().map_or(gathering.mine, Siblings::digest);
         let was_asked = gathering.asked.contains(&from);
         gathering.knows |= knows;
@@ -328,7 +331,8 @@ impl Node {
         let (key, context) = (key.clone(), terms.want.context);
         let state = std::mem::take(&mut gathering.state);
         let nodes: Row = gathering.held.iter().map(|(name, _)| *name).collect();
-        let (mut waiting, asked, round) = (gathering.told.clone(), gathering.asked.clone(), attempts.round);
+        let (mut waiting, asked) = (gathering.told.clone(), gathering.asked.clone());
+        let (round, told) = (attempts.round, attempts.told);
         waiting.retain(|name| *name != self.id.name);
         let outcome = match found(&state, context) {
             Some(found) => Outcome::Found(found),
@@ -340,6 +344,7 @@ impl Node {
             base: 0,
             request: 0,
             round,
+            told,
             waiting,
             asked,
             stand_ins: SmallVec::new(),
@@ -373,7 +378,11 @@ impl Node {
         let (key, digest, request) = (op.key().clone(), gathering.mine, op.request());
         let question = gathering.round;
         let state = gathering.state.clone();
-        let (asked, told, round) = (gathering.asked.clone(), gathering.told.clone(), attempts.round);
+        let (mut asked, mut told) = (gathering.asked.clone(), gathering.told.clone());
+        let (round, number) = (attempts.round, attempts.told);
+        let silent = |name: &mut NodeName| !self.pace.comes_to(self.now, *name, number);
+        asked.retain(silent);
+        told.retain(silent);
         for name in asked {
             self.send(
                 name,

@@ -38,6 +38,7 @@ mod join;
 mod keys;
 mod listing;
 mod membership;
+mod pace;
 mod pull;
 mod quorums;
 mod read;
@@ -50,6 +51,7 @@ mod surrender;
 mod task;
 mod transfer;
 mod twins;
+mod window;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,9 +80,12 @@ use self::detector::Detector;
 use self::hints::Hints;
 use self::keys::Keys;
 use self::membership::Membership;
+use self::pace::Pace;
 use self::requests::Requests;
 use self::task::Tasks;
 use self::transfer::Transfers;
+pub use self::window::WINDOW_BYTES;
+use self::window::Window;
 
 /// What a node is started with.
 #[derive(Clone, Debug)]
@@ -105,6 +110,8 @@ pub struct Identity {
     pub quorums: Defaults,
     /// How long tombstones stay after all nodes have confirmed them, in milliseconds: longer than any message lives.
     pub tombstone_ms: u64,
+    /// Bytes of what its clients ask for that are under way at once.
+    pub window_bytes: usize,
     /// Whether it takes faults on purpose.
     pub allow_faults: bool,
 }
@@ -146,6 +153,8 @@ pub struct Node {
     waiting_bytes: usize,
     /// Writes whose clients were told that time is up.
     unsettled: usize,
+    pace: Pace,
+    window: Window,
     /// The last beat heard from each node.
     beats: BTreeMap<NodeName, Beat>,
     /// Told to fail.
@@ -181,6 +190,8 @@ impl Node {
             gossip: gossip::Counts::default(),
             waiting_bytes: 0,
             unsettled: 0,
+            pace: Pace::default(),
+            window: Window::default(),
             beats: BTreeMap::new(),
             failed: false,
             open: BTreeSet::new(),
@@ -211,6 +222,7 @@ impl Node {
             Event::Gossip(on) => self.switch_gossip(on),
             Event::Tick => self.on_tick(),
         }
+        self.admit();
         if self.failed {
             self.out.retain(|effect| !matches!(effect, Effect::Send { .. }));
         }

@@ -240,12 +240,14 @@ impl Node {
             && matches!(stage, OpStage::Forwarded { to } if *to == from)
         {
             *stage = OpStage::Ended { nodes, hinted };
+            self.came_to(from, token);
             self.finish(token, outcome);
         }
     }
 
     /// A peer of another epoch did nothing: whoever is behind gets the ring, then it is told again.
     fn on_refused(&mut self, from: NodeName, token: Token, theirs: u64) {
+        self.came_to(from, token);
         let mine = self.epoch();
         if theirs > mine {
             // Goes on when the ring is here, see `on_ring`.
@@ -284,7 +286,18 @@ impl Node {
         }
     }
 
+    /// A node does not do what it was told; so it has come to it.
+    fn came_to(&mut self, from: NodeName, token: Token) {
+        let told = match self.tasks.get(token) {
+            Some(Task::Op(op)) => op.attempts.told,
+            Some(Task::Spread(spread)) => spread.told,
+            _ => return,
+        };
+        self.pace.answered(self.now, from, told);
+    }
+
     fn on_failed(&mut self, from: NodeName, token: Token, failure: Failure) {
+        self.came_to(from, token);
         match self.tasks.get(token) {
             Some(Task::Op(Op { stage: OpStage::Forwarded { to }, .. })) if *to == from => {
                 self.fail(token, failure)

@@ -75,6 +75,13 @@ impl Requests {
         }
     }
 
+    /// Forgets one that this node was doing, and no other node is known to have done. Whether it was so.
+    pub fn gives_up(&mut self, key: &Key, request: u64) -> bool {
+        let done = (key.hash(), request);
+        let under_way = self.known.get(&done).is_some_and(|(known, _)| *known == Known::UnderWay);
+        under_way && self.known.remove(&done).is_some()
+    }
+
     /// Writes to a key were missed, and their ids with them: what came later was told, and may have superseded them.
     pub fn missed(&mut self, now: Now, key: &Key) {
         self.remember(now, (key.hash(), MISSED), Known::Durable);

@@ -11,6 +11,7 @@ use ringkv_common::version::Siblings;
 use smallvec::SmallVec;
 
 use super::effect::Token;
+use super::pace::Told;
 use super::quorums::{Recipient, Row};
 use super::task::{TASKS_MAX, Task};
 use super::{Node, RESEND_MS, WAITING_BYTES_MAX};
@@ -30,6 +31,8 @@ pub struct Spread {
     pub request: u64,
     /// Counts what was told under the task's number: of earlier answers none counts.
     pub round: u32,
+    /// The number of what they were told.
+    pub told: Told,
     /// The owners that have not said that they have it.
     pub waiting: Row,
     /// Owners that were asked what they hold, and have not said.
@@ -66,6 +69,7 @@ impl Node {
         if spread.round != round {
             return;
         }
+        self.pace.answered(self.now, by, spread.told);
         let stood_in_for = spread.stand_ins.iter().find(|(to, _)| *to == by).map(|(_, owner)| *owner);
         spread.waiting.retain(|name| *name != by && Some(*name) != stood_in_for);
         if spread.waiting.is_empty() && spread.asked.is_empty() {
@@ -98,19 +102,20 @@ impl Node {
     pub(super) fn spread_again(&mut self, token: Token) {
         let Some(ring) = self.ring.clone() else { return };
         let Some(Task::Spread(spread)) = self.tasks.get(token) else { return };
-        spread.tries += 1;
+        let (now, told, pace) = (self.now, spread.told, &self.pace);
+        let silent: Row = spread.waiting.iter().copied().filter(|n| !pace.comes_to(now, *n, told)).collect();
+        spread.tries += u32::from(!silent.is_empty() || spread.waiting.is_empty());
         let over = spread.tries > TRIES_MAX || spread.waiting.is_empty();
         let again_us = self.now.after_ms(RESEND_MS << spread.tries.min(3));
         let (key, state) = (spread.key.clone(), spread.state.clone());
         let (base, request, round) = (spread.base, spread.request, spread.round);
-        let (waiting, mut stand_ins, hints) =
-            (spread.waiting.clone(), spread.stand_ins.clone(), spread.hints);
+        let (mut stand_ins, hints) = (spread.stand_ins.clone(), spread.hints);
         if over {
             return self.end_spread(token);
         }
         let (epoch, partition) = (self.epoch(), key.partition(ring.partitions));
         let mut to: SmallVec<[NodeName; 6]> = SmallVec::new();
-        for owner in waiting {
+        for owner in silent {
             to.push(owner);
             let stands_in = stand_ins.iter().any(|(_, absent)| *absent == owner);
             if let Some(name) = Some(())

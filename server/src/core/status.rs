@@ -95,6 +95,9 @@ pub struct Status {
     pub tasks: usize,
     /// Bytes of keys and values that wait.
     pub waiting_bytes: usize,
+    /// Requests of clients that wait because enough is under way.
+    #[serde(default)]
+    pub in_line: usize,
     /// Bytes of large replies that clients have not read yet.
     #[serde(default)]
     pub unread_bytes: usize,
@@ -224,6 +227,7 @@ impl Node {
             lost_partitions: self.membership.lost().len(),
             tasks: self.tasks.len(),
             waiting_bytes: self.waiting_bytes,
+            in_line: self.window.in_line(),
             unread_bytes: gauges.unread_bytes,
             connections_ended: gauges.connections_ended,
             refused: Refused {

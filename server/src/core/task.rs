@@ -21,6 +21,7 @@ use super::effect::{Client, Token};
 use super::gather::Gathering;
 use super::join::Sender;
 use super::listing::Listing;
+use super::pace::Told;
 use super::pull::Pull;
 use super::quorums::{Recipient, Row};
 use super::requests::Done;
@@ -75,6 +76,8 @@ pub struct Op {
     pub deadline_us: u64,
     /// Of its key and value, while it waits.
     pub bytes: usize,
+    /// Whether it takes some of the window.
+    pub has_place: bool,
     pub stage: OpStage,
     pub attempts: Attempts,
     /// What a write goes by at its next turn.
@@ -82,6 +85,19 @@ pub struct Op {
 }
 
 impl Op {
+    /// When a client asked for it.
+    pub fn came_us(&self) -> u64 {
+        self.deadline_us - u64::from(self.terms.timeout_ms) * 1000
+    }
+
+    /// When it is given up: what is in line has to leave time to be done.
+    fn ends_us(&self) -> u64 {
+        match self.stage {
+            OpStage::InLine => self.deadline_us - u64::from(self.terms.timeout_ms) * 500,
+            _ => self.deadline_us,
+        }
+    }
+
     /// Whether it writes.
     pub fn is_write(&self) -> bool {
         matches!(self.op, KeyOp::Write(_))
@@ -101,6 +117,8 @@ pub struct Attempts {
     pub asked: u8,
     /// How often owners were told anew: under another ring, or of another version.
     pub round: u32,
+    /// The number of what they were told then.
+    pub told: Told,
     /// How often the store makes durable what this wrote, and has not said so: what counts is the last.
     pub persists: u8,
 }
@@ -127,6 +145,8 @@ impl Attempts {
 /// How far it is.
 #[derive(Debug)]
 pub enum OpStage {
+    /// In line for a place in the window.
+    InLine,
     /// In line for its key, or its key's state is being read.
     Waiting,
     /// Another node coordinates.
@@ -358,6 +378,14 @@ impl Tasks {
         }
     }
 
+    /// All operations.
+    pub fn ops(&mut self) -> impl Iterator<Item = &mut Op> {
+        self.places.iter_mut().filter_map(|(_, placed)| match &mut placed.task {
+            Task::Op(op) => Some(op),
+            _ => None,
+        })
+    }
+
     /// Has the task looked at again at a monotonic moment, and not at one that was set before.
     pub fn alarm(&mut self, token: Token, at_us: u64) {
         if let Some(placed) = self.placed(token) {
@@ -374,17 +402,17 @@ impl Tasks {
 
     /// Operations whose time is up, once in a while. An alarm for each would cost every operation, and almost none
     /// ever waits so long.
-    pub fn sweep(&mut self, now_us: u64) -> Vec<Token> {
+    pub fn sweep(&mut self, now_us: u64) -> Option<Vec<Token>> {
         if now_us < self.swept_us + SWEEP_US {
-            return Vec::new();
+            return None;
         }
         self.swept_us = now_us;
-        let late = |task: &Task| matches!(task, Task::Op(op) if op.deadline_us <= now_us);
+        let late = |task: &Task| matches!(task, Task::Op(op) if op.ends_us() <= now_us);
         let late = self.places.iter().filter(|(_, placed)| late(&placed.task));
         let mut tokens: Vec<Token> =
             late.map(|(place, placed)| placed.serial << PLACE_BITS | place as u64).collect();
         tokens.sort_unstable();
-        tokens
+        Some(tokens)
     }
 
     /// The next task whose alarm is due.

@@ -65,6 +65,7 @@ fn identity(n: u16) -> Identity {
         actor: 0xA000 + u128::from(n),
         quorums: Default::default(),
         tombstone_ms: TOMBSTONE_MS,
+        window_bytes: WINDOW_BYTES,
         allow_faults: false,
     }
 }
@@ -76,12 +77,16 @@ fn member(n: u16) -> ring::Node {
 
 /// The founding ring of nodes 0 to `nodes` − 1, one replica.
 fn founding(nodes: u16) -> Ring {
+    founding_of(nodes, 1)
+}
+
+fn founding_of(nodes: u16, replicas: usize) -> Ring {
     let founding = Founding {
         cluster_id: ClusterId(0xC1),
         strategy: placement::Strategy::Consistent,
         chosen: false,
         partitions: PARTITIONS,
-        replicas: 1,
+        replicas,
         balance: Some(5.0),
     };
     plan::found(&founding, (0..nodes).map(member).collect()).unwrap()

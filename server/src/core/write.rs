@@ -175,6 +175,7 @@ impl Node {
         // What they hold hidden by this write they had before it.
         theirs.versions.iter().for_each(|version| self.requests.told(self.now, key, version.request));
         state.join(&theirs);
+        self.forget_hidden(token, key, &state);
         let base = self.digest_for_others(&state);
         let dot = match dot {
             // Somebody named a dot that was none yet, and so it was taken for superseded: it is written as another one.
@@ -183,6 +184,20 @@ impl Node {
         };
         *self.state_of(key) = state;
         self.replicate(token, key, base, dot);
+    }
+
+    /// A write that goes on for nobody is not done once more above what hides it: so it never was done, and nobody shall
+    /// take it for that whom its client asks again.
+    fn forget_hidden(&mut self, token: Token, key: &Key, state: &Siblings) {
+        let Some(Op { op: KeyOp::Write(write), origin: Origin::Nobody, .. }) = self.tasks.op(token) else {
+            return;
+        };
+        if write
+            .request
+            .is_some_and(|request| state.hides_request(request) && self.requests.gives_up(key, request))
+        {
+            write.request = None;
+        }
     }
 
     /// Has a version without a context supersede all such ones. Where one of them hides it, and nothing took its place, it
@@ -275,12 +290,14 @@ impl Node {
         let quorum = self.write_quorum(&ring, &route, terms.write);
         let told = self.recipients(&ring, &route, partition, self.may_hint(&route, terms));
         let owns = self.me.is_some_and(|me| ring.holds(me, partition));
+        let told_now = self.pace.tell();
         let Some(Op { op: KeyOp::Write(write), stage: OpStage::Writing(writing), attempts, .. }) =
             self.tasks.op(token)
         else {
             return false;
         };
         attempts.round += 1;
+        attempts.told = told_now;
         writing.quorum = quorum;
         writing.nodes.clear();
         writing.kept.clear();
@@ -317,13 +334,15 @@ impl Node {
         let Some(first) = to.first() else { return };
         debug_assert_ne!(*first, self.id.name);
         let epoch = self.epoch();
-        // What is held now may include later writes. They are told again, and change nothing.
+        // What is held now may include later writes, which change nothing. But what hides this one by its stamp may have
+        // been acknowledged before it: then the owners shall say so.
         let held = self.keys.get(key).and_then(|b| b.state.clone());
         let Some(Op { stage: OpStage::Writing(writing), attempts, .. }) = self.tasks.op(token) else {
             return;
         };
         let (base, round) = (writing.base, attempts.round);
-        if let Some(held) = held {
+        let hidden = |held: &Siblings| writing.dot.is_some_and(|dot| held.hides(dot));
+        if let Some(held) = held.filter(|held| writing.told.is_none() || !hidden(held)) {
             writing.told = Some(Box::new(held));
         }
         let Some(state) = writing.told.clone() else { return };
@@ -354,12 +373,17 @@ impl Node {
         let mut stand_ins = writing.stand_ins.clone();
         let at = (now_us + attempts.patience_us()).min(*deadline_us);
         attempts.hurried = false;
+        let told = attempts.told;
         let partition = key.partition(ring.partitions);
         let route = ring.route(partition);
         let mut to = silent.clone();
+        to.retain(|name| !self.pace.comes_to(self.now, *name, told));
         if self.may_hint(&route, &terms) {
-            self.add_stand_ins(&ring, partition, &silent, &mut stand_ins);
-            to.extend(stand_ins.iter().filter(|(_, owner)| silent.contains(owner)).map(|(name, _)| *name));
+            self.add_stand_ins(&ring, partition, &to, &mut stand_ins);
+            let absent = stand_ins.iter().filter(|(_, owner)| silent.contains(owner));
+            to.extend(
+                absent.map(|(name, _)| *name).filter(|name| !self.pace.comes_to(self.now, *name, told)),
+            );
         }
         if let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) {
             writing.stand_ins = stand_ins;

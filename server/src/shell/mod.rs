@@ -31,11 +31,13 @@ use self::monitor::Monitor;
 use self::peers::Peers;
 pub use self::sockets::only_ipv6;
 use self::wake::{Sleeper, Waker};
-use crate::core::{Defaults, Effect, Event, Gauges, Identity, Node, Status, TOMBSTONE_MS};
+use crate::core::{Defaults, Effect, Event, Gauges, Identity, Node, Status, TOMBSTONE_MS, WINDOW_BYTES};
 use crate::store::{Memory, Storage};
 
 /// Messages taken from one socket before the others have their turn.
 const BATCH: usize = 256;
+/// Bytes of requests that are taken before the others have their turn: it takes the longer the more they are.
+const BATCH_BYTES: usize = 1 << 20;
 /// How long frames of peers are taken before clients have their turn: a frame may hold as many records as take a good
 /// part of it to join, and where a partition comes in, the next one is there when the last is done.
 const FRAMES_MAX: Duration = Duration::from_micros(200);
@@ -193,6 +195,7 @@ impl Shell {
             actor: u128::from_le_bytes(actor),
             quorums: config.quorums,
             tombstone_ms: TOMBSTONE_MS,
+            window_bytes: WINDOW_BYTES,
             allow_faults: config.faults.is_some(),
         });
         let mut faults = Faults::new(u64::from_le_bytes(actor[..8].try_into().expect("eight of sixteen")));
@@ -287,10 +290,11 @@ impl Shell {
 
     /// Requests are read together and then carried out together, so that the store can fetch their keys at once.
     fn take_requests(&mut self, now: Now) -> Result<bool, ShellError> {
-        let mut taken = 0;
-        while taken < BATCH {
+        let (mut taken, mut bytes) = (0, 0);
+        while taken < BATCH && bytes < BATCH_BYTES {
             let Some(message) = self.clients.receive()? else { break };
             taken += 1;
+            bytes += message.frames.iter().map(|frame| frame.len()).sum::<usize>();
             let client = message.client;
             if self.node.has_failed() && !message.frames.first().is_some_and(|body| is_fault(body)) {
                 self.clients.forget(client);

@@ -1,7 +1,9 @@
-//! The sockets between nodes: a ROUTER that only listens, and to each peer a DEALER that only speaks.
+//! The sockets between nodes: a ROUTER that only listens, and to each peer two DEALERs that only speak.
 //!
 //! Messages are told to a peer on its DEALER, answers too, so every socket has one direction and none can drop in
 //! silence: a send that libzmq refuses waits here for a moment, bounded, and then goes back to the core as unsent.
+//! Gossip has a DEALER of its own, for what waits behind values says nothing of who answers; what that one does not take
+//! is silence, as gossip knows it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,10 +19,17 @@ use super::outgoing::{self, Account, COUNTED_FROM};
 use super::sockets;
 use super::{Config, ShellError};
 
-/// Bytes that may wait for a peer that takes nothing: so many here, and so many of large messages within libzmq.
+/// Bytes of large messages that libzmq may hold for a peer: what a fast network has under way, with room to spare.
+const SENT_BYTES_MAX: usize = 8 << 20;
+/// Bytes that may wait here for a peer that takes no more.
 const WAITING_BYTES_MAX: usize = 32 << 20;
 /// How long a message waits, in milliseconds.
 const WAITING_MS: u64 = 1_000;
+/// Messages at most that wait to be read on one connection of a peer. A value may have 1 MiB, and libzmq counts no bytes;
+/// what is not read yet waits at the sender, who does.
+const RECEIVED_MAX: i32 = 64;
+/// Gossip at most that libzmq holds for a peer: what is older than a few rounds is no news.
+const GOSSIP_MAX: i32 = 16;
 /// Messages that are read and dropped at one time, where a peer speaks on a socket that only it shall hear.
 const SETTLED_MAX: usize = 16;
 /// Peers that are in no ring and may be connected.
@@ -28,13 +37,15 @@ const STRANGERS_MAX: usize = 32;
 
 struct Waiting {
     since_us: u64,
-    bytes: Vec<u8>,
-    message: Message,
+    /// Of the frame. It is encoded when it is sent: until then its values are those that the core holds.
+    size: usize,
+    frame: Frame,
 }
 
 struct Peer {
     endpoint: String,
     socket: zmq::Socket,
+    gossip: zmq::Socket,
     /// What libzmq holds.
     account: Arc<Account>,
     waiting: VecDeque<Waiting>,
@@ -45,16 +56,16 @@ struct Peer {
 }
 
 impl Peer {
-    /// Gives bytes to libzmq, where it may and does take them; else they come back.
-    fn give(&mut self, bytes: Vec<u8>) -> Result<(), Vec<u8>> {
-        if bytes.len() < COUNTED_FROM {
-            return self.socket.send(bytes.as_slice(), zmq::DONTWAIT).map_err(|_| bytes);
+    /// Gives a frame of so many bytes to libzmq. Whether it could be sent.
+    fn give(&mut self, frame: &Frame, size: usize) -> bool {
+        if size < COUNTED_FROM {
+            return self.socket.send(frame.encode_in(size), zmq::DONTWAIT).is_ok();
         }
         let held = self.account.bytes();
-        if held > 0 && held + bytes.len() > WAITING_BYTES_MAX {
-            return Err(bytes);
+        if held > 0 && held + size > SENT_BYTES_MAX {
+            return false;
         }
-        outgoing::send(&mut self.socket, bytes, zmq::DONTWAIT, &self.account)
+        outgoing::send(&mut self.socket, frame.encode_in(size), zmq::DONTWAIT, &self.account).is_ok()
     }
 }
 
@@ -76,6 +87,7 @@ pub struct Peers {
 impl Peers {
     pub fn bind(context: zmq::Context, config: &Config) -> Result<(Peers, Monitor), ShellError> {
         let socket = sockets::open(&context, zmq::ROUTER, &config.limits)?;
+        socket.set_rcvhwm(RECEIVED_MAX)?;
         let monitor = Monitor::of(&context, &socket, "peer")?;
         sockets::bind(&socket, &config.bind, config.ports.peer)?;
         let (limits, name) = (config.limits, config.name);
@@ -129,18 +141,18 @@ impl Peers {
     pub fn send(&mut self, now: Now, to: NodeName, cluster: ClusterId, message: Message) -> Option<Message> {
         let Some(peer) = self.peers.get_mut(&to) else { return Some(message) };
         let frame = Frame { cluster, from: self.name, message };
-        let mut bytes = frame.encode();
-        if peer.waiting.is_empty() {
-            match peer.give(bytes) {
-                Ok(()) => return None,
-                Err(refused) => bytes = refused,
-            }
+        if let Message::Gossip { .. } = frame.message {
+            return peer.gossip.send(frame.encode(), zmq::DONTWAIT).is_err().then_some(frame.message);
         }
-        if peer.waiting_bytes + bytes.len() > WAITING_BYTES_MAX {
+        let size = frame.size();
+        if peer.waiting.is_empty() && peer.give(&frame, size) {
+            return None;
+        }
+        if peer.waiting_bytes + size > WAITING_BYTES_MAX {
             return Some(frame.message);
         }
-        peer.waiting_bytes += bytes.len();
-        peer.waiting.push_back(Waiting { since_us: now.mono_us, bytes, message: frame.message });
+        peer.waiting_bytes += size;
+        peer.waiting.push_back(Waiting { since_us: now.mono_us, size, frame });
         None
     }
 
@@ -149,31 +161,24 @@ impl Peers {
         self.peers.values().try_for_each(|peer| Ok(peer.socket.set_linger(sockets::LINGER_MS)?))
     }
 
-    /// Whether messages wait to be sent, for which the loop shall look soon. Gossip goes to dead peers for as long as
-    /// they are dead; for that alone the next turn is soon enough.
+    /// Whether messages wait to be sent, for which the loop shall look soon.
     pub fn waiting(&self) -> bool {
-        let urgent = |w: &Waiting| !matches!(w.message, Message::Gossip { .. });
-        self.peers.values().any(|p| p.waiting.iter().any(urgent))
+        self.peers.values().any(|p| !p.waiting.is_empty())
     }
 
     /// Sends what waits, and returns what has waited too long.
     pub fn flush(&mut self, now: Now) -> Vec<(NodeName, Message)> {
         let mut unsent = std::mem::take(&mut self.forgotten);
         for (name, peer) in self.peers.iter_mut().filter(|(_, p)| !p.waiting.is_empty()) {
-            while let Some(mut first) = peer.waiting.pop_front() {
-                let bytes = first.bytes.len();
-                match peer.give(first.bytes) {
-                    Ok(()) => {}
-                    Err(_) if first.since_us + WAITING_MS * 1000 <= now.mono_us => {
-                        unsent.push((*name, first.message));
-                    }
-                    Err(refused) => {
-                        first.bytes = refused;
+            while let Some(first) = peer.waiting.pop_front() {
+                if !peer.give(&first.frame, first.size) {
+                    if first.since_us + WAITING_MS * 1000 > now.mono_us {
                         peer.waiting.push_front(first);
                         break;
                     }
+                    unsent.push((*name, first.frame.message));
                 }
-                peer.waiting_bytes -= bytes;
+                peer.waiting_bytes -= first.size;
             }
         }
         unsent
@@ -182,10 +187,10 @@ impl Peers {
     /// Has libzmq free what it held for connections that broke: it does so when the socket is read to their end, and
     /// nobody else reads these. What a peer says on one is dropped.
     pub fn settle(&mut self) {
-        for peer in self.peers.values() {
+        for socket in self.peers.values().flat_map(|peer| [&peer.socket, &peer.gossip]) {
             // A few at a time, for one that speaks without end must not hold up the others.
             for _ in 0..SETTLED_MAX {
-                if peer.socket.recv_msg(zmq::DONTWAIT).is_err() {
+                if socket.recv_msg(zmq::DONTWAIT).is_err() {
                     break;
                 }
             }
@@ -218,14 +223,15 @@ impl Peers {
         if self.peers.get(&name).is_some_and(|p| p.endpoint == endpoint) {
             return;
         }
-        match sockets::connect(&self.context, host, &endpoint, &self.limits) {
-            Ok(socket) => {
+        let dealer = |queue_max| sockets::connect(&self.context, host, &endpoint, &self.limits, queue_max);
+        match dealer(sockets::SENT_MAX).and_then(|socket| Ok((socket, dealer(GOSSIP_MAX)?))) {
+            Ok((socket, gossip)) => {
                 self.turns += 1;
                 // What waited for the node at its former address it is told at this one.
                 let former = self.peers.remove(&name).map(|p| (p.waiting, p.waiting_bytes));
                 let (waiting, waiting_bytes) = former.unwrap_or_default();
                 let (account, turn) = (Account::new(&Arc::default()), self.turns);
-                let peer = Peer { endpoint, socket, account, waiting, waiting_bytes, in_ring, turn };
+                let peer = Peer { endpoint, socket, gossip, account, waiting, waiting_bytes, in_ring, turn };
                 self.peers.insert(name, peer);
             }
             Err(error) => tracing::warn!(%name, endpoint, "cannot connect: {error}"),
@@ -239,7 +245,7 @@ impl Peers {
         // Those that were connected first: whoever speaks now is here to stay for a moment.
         for (_, name) in strangers.iter().take(strangers.len().saturating_sub(STRANGERS_MAX)) {
             let waiting = self.peers.remove(name).map(|p| p.waiting).unwrap_or_default();
-            self.forgotten.extend(waiting.into_iter().map(|w| (*name, w.message)));
+            self.forgotten.extend(waiting.into_iter().map(|w| (*name, w.frame.message)));
         }
     }
 }
@@ -320,9 +326,10 @@ mod tests {
         let before = |what: &str| assert!(std::time::Instant::now() < deadline, "{what}");
         // More than the system takes: the rest is held by libzmq, for one who reads nothing.
         let peer = peers.peers.get_mut(&NodeName(1)).unwrap();
-        let mut bytes = vec![0; 1 << 20];
-        while peer.account.bytes() < WAITING_BYTES_MAX - (1 << 20) {
-            bytes = peer.give(bytes).map_or_else(|refused| refused, |()| vec![0; 1 << 20]);
+        let ring = Message::Ring(" ".repeat(1 << 20).into());
+        let frame = Frame { cluster: ClusterId(1), from: NodeName(99), message: ring };
+        while peer.account.bytes() < SENT_BYTES_MAX - (2 << 20) {
+            peer.give(&frame, frame.size());
             before("the queue is not full");
         }
         drop(first);

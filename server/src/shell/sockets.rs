@@ -23,6 +23,8 @@ pub const LINGER_MS: i32 = 500;
 /// have 1 MiB, and of a hostile connection so many times the largest message (MAXMSGSIZE), which only the speed at which
 /// the loop reads keeps from coming together. With 256, a client that has 512 requests under way cost a tenth more.
 const RECEIVED_MAX: i32 = 1_000;
+/// Messages at most that wait to be sent on one connection.
+pub const SENT_MAX: i32 = 1_000;
 
 /// A socket with the options that all of ours have.
 pub fn open(
@@ -42,12 +44,13 @@ pub fn open(
     Ok(socket)
 }
 
-/// Connects to a peer, to speak to it.
+/// Connects to a peer, to speak to it; so many messages at most wait to be sent.
 pub fn connect(
     context: &zmq::Context,
     host: &str,
     endpoint: &str,
     limits: &Limits,
+    queue_max: i32,
 ) -> Result<zmq::Socket, ShellError> {
     // The binding panics at a NUL.
     if endpoint.contains('\0') {
@@ -56,6 +59,7 @@ pub fn connect(
     let socket = open(context, zmq::DEALER, limits)?;
     // Without a connection nothing is queued: what libzmq would lose at a reconnect stays with us.
     socket.set_immediate(true)?;
+    socket.set_sndhwm(queue_max)?;
     socket.set_reconnect_ivl(RECONNECT_MS)?;
     socket.set_reconnect_ivl_max(RECONNECT_MS_MAX)?;
     socket.set_ipv6(only_ipv6(host))?;

@@ -130,6 +130,7 @@ fn exposition(status: &Status) -> String {
         ("lost_partitions", "Partitions whose data was lost with a memory.", status.lost_partitions as u64),
         ("tasks", "Requests under way.", status.tasks as u64),
         ("waiting_bytes", "Bytes of keys and values that wait.", status.waiting_bytes as u64),
+        ("in_line", "Requests of clients that wait because enough is under way.", status.in_line as u64),
         (
             "unread_bytes",
             "Bytes of large replies that clients have not read yet.",

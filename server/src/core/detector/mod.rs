@@ -136,6 +136,12 @@ impl Detector {
         }
         peer.epoch = epoch;
         self.forgive(now);
+        if let Some(later) = self.life_of(from).filter(|life| life.generation > sender.generation) {
+            // Its clock was set back between two lives. Told only that it is dead it would try the next generation, and
+            // the next: it is shown the last one.
+            self.drive(now, |swim, hands| swim.announce(later, hands));
+            return Ok(());
+        }
         if let Some(higher) = higher {
             // Its clock was set back between two lives.
             self.live_on(now, higher + 1);
@@ -280,13 +286,18 @@ impl Detector {
         self.peers.remove(&name);
         self.timers.cancel(Purpose::Suspect(name));
         self.timers.cancel(Purpose::Unheard(name));
-        let known = |swim: &Swim| swim.iter_membership_state().find(|m| m.id().name == name).map(|m| *m.id());
-        let Some(life) = self.swim.as_ref().and_then(known) else { return };
+        let Some(life) = self.life_of(name) else { return };
         // foca forgets only who is down.
         self.drive(now, |swim, mut hands| {
             swim.apply_many([Member::down(life)].into_iter(), false, &mut hands)?;
             swim.handle_timer(Timer::RemoveDown(life), hands)
         });
+    }
+
+    /// The last life of a node that is known.
+    fn life_of(&self, name: NodeName) -> Option<Life> {
+        let mut members = self.swim.as_ref()?.iter_membership_state();
+        members.find(|m| m.id().name == name).map(|m| *m.id())
     }
 
     /// Has foca do something, and carries out what it wants.

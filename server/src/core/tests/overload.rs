@@ -3,12 +3,12 @@
 use super::*;
 use crate::core::keys::LINE_MAX;
 use crate::core::task::TASKS_MAX;
-use ringkv_common::message::KEYS_MAX;
 use ringkv_common::message::peer::{Purpose, Stretch};
+use ringkv_common::message::{KEYS_MAX, Outcome};
 
 #[test]
 fn a_keys_line_is_bounded() {
-    let mut bench = Bench::founded(0, &founding(1));
+    let mut bench = with_window(&founding(1), TASKS_MAX);
     bench.withholds = true;
     let key = Key::new("hot").unwrap();
     for _ in 0..LINE_MAX {
@@ -69,7 +69,7 @@ fn mget(key: &Key, n: usize) -> String {
 #[test]
 fn many_in_one_message_count_as_many() {
     let ring = founding(2);
-    let mut bench = Bench::founded(0, &ring);
+    let mut bench = with_window(&ring, TASKS_MAX);
     bench.node.id.limits.message_bytes_max = 64 << 20;
     let key = key_of(&ring, 1);
     bench.ask(&mget(&key, KEYS_MAX));
@@ -150,4 +150,128 @@ fn a_write_that_another_node_may_have_done_stays_indeterminate() {
     let reply = bench.reply(write).unwrap();
     // It never received the partition, so it does nothing itself; the owner before it may have.
     assert_eq!((code(&reply), &reply["indeterminate"]), ("NOT_READY", &Value::Bool(true)), "{reply}");
+}
+
+/// A node of a cluster, so much of whose clients' requests is under way at once.
+fn with_window(ring: &Ring, operations: usize) -> Bench {
+    let mut bench = Bench::founded(0, ring);
+    bench.node.id.window_bytes = operations * 1024;
+    bench
+}
+
+/// What was forwarded since the last look, and to whom.
+fn forwarded(bench: &mut Bench) -> Vec<(u16, u64)> {
+    let forward = |(to, message): (NodeName, Message)| match message {
+        Message::Forward { id, .. } => Some((to.0, id)),
+        _ => None,
+    };
+    bench.sent().into_iter().filter_map(forward).collect()
+}
+
+fn answer_forwarded(bench: &mut Bench, (from, id): (u16, u64)) {
+    let outcome = Outcome::Stored { context: None };
+    bench.hear(from, Message::Forwarded { id, outcome, nodes: vec![name(from)], hinted: false, beat: 0 });
+}
+
+#[test]
+fn what_finds_no_place_is_done_in_its_turn() {
+    let ring = founding(2);
+    let mut bench = with_window(&ring, 2);
+    let key = key_of(&ring, 1);
+    let clients = [1, 2, 3].map(|value| bench.ask(&put(&key, &value.to_string())));
+    let first = forwarded(&mut bench);
+    assert_eq!(first.len(), 2);
+    let many = bench.ask(&mget(&key, 2));
+    assert_eq!(forwarded(&mut bench), [], "each of many needs a place");
+    answer_forwarded(&mut bench, first[0]);
+    let third = forwarded(&mut bench);
+    assert_eq!(third.len(), 1);
+    assert_eq!(bench.reply(clients[0]), Some(ok()));
+    for forward in [first[1], third[0]] {
+        answer_forwarded(&mut bench, forward);
+    }
+    assert_eq!((bench.reply(clients[2]), forwarded(&mut bench).len()), (Some(ok()), 2));
+    bench.pass_ms(10_000);
+    assert!(bench.reply(many).is_some());
+    assert_eq!((bench.status().tasks, bench.node.window.used()), (0, 0));
+}
+
+#[test]
+fn one_that_is_larger_than_the_window_is_done_alone() {
+    let ring = founding(2);
+    let mut bench = with_window(&ring, 1);
+    bench.node.id.limits.value_bytes_max = 5_000;
+    let key = key_of(&ring, 1);
+    let large = format!("\"{}\"", "x".repeat(4_000));
+    for value in [&large, &large] {
+        bench.ask(&put(&key, value));
+    }
+    let first = forwarded(&mut bench);
+    assert_eq!(first.len(), 1);
+    answer_forwarded(&mut bench, first[0]);
+    assert_eq!(forwarded(&mut bench).len(), 1);
+}
+
+#[test]
+fn what_has_waited_half_of_its_time_is_refused_and_was_not_done() {
+    let ring = founding(2);
+    let mut bench = with_window(&ring, 1);
+    let key = key_of(&ring, 1);
+    let clients: Vec<u64> = (0..20).map(|value| bench.ask(&put(&key, &value.to_string()))).collect();
+    // One after the other, and slowly.
+    let mut done = 0;
+    for _ in 0..10 {
+        bench.pass_ms(200);
+        for forward in forwarded(&mut bench) {
+            answer_forwarded(&mut bench, forward);
+            done += 1;
+        }
+    }
+    let replies: Vec<Value> = clients.iter().filter_map(|client| bench.reply(*client)).collect();
+    let refused: Vec<&Value> = replies.iter().filter(|reply| **reply != ok()).collect();
+    assert_eq!((replies.len(), refused.len()), (20, 20 - done));
+    assert!(done >= 4, "{done}");
+    for reply in refused {
+        assert_eq!((code(reply), reply.get("indeterminate")), ("OVERLOADED", None));
+        assert!(reply["message"].as_str().unwrap().contains("1000 ms in line are allowed"), "{reply}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_silent_node_keeps_no_place() {
+    let ring = founding(3);
+    let mut bench = with_window(&ring, 2);
+    let keys = [1, 1, 2].map(|n| key_of(&ring, n));
+    for key in &keys {
+        bench.ask(&put(key, "1"));
+    }
+    assert!(forwarded(&mut bench).iter().all(|(to, _)| *to == 1));
+    bench.pass_ms(500);
+    assert!(forwarded(&mut bench).iter().any(|(to, _)| *to == 2), "node-2 can do it");
+}
+
+#[test]
+fn who_has_yet_to_come_to_something_is_not_told_it_again() {
+    let ring = founding_of(3, 3);
+    let mut bench = Bench::founded(0, &ring);
+    let told = |bench: &mut Bench| -> Vec<(u16, u64)> {
+        let told = |(to, message): (NodeName, Message)| match message {
+            Message::Replicate { id, .. } => Some((to.0, id)),
+            _ => None,
+        };
+        bench.sent().into_iter().filter_map(told).collect()
+    };
+    let keys: Vec<Key> = keys(|_| true).take(2).collect();
+    bench.ask(&put(&keys[0], "1"));
+    let first = told(&mut bench)[0].1;
+    bench.ask(&put(&keys[1], "1"));
+    let second = told(&mut bench)[0].1;
+    bench.pass_ms(200);
+    bench.hear(1, Message::Replicated { id: first, round: 1, taken: Taken::All });
+    bench.pass_ms(150);
+    let again = told(&mut bench);
+    assert!(again.contains(&(2, second)), "node-2 is silent: {again:?}");
+    assert!(!again.contains(&(1, second)), "node-1 is at work: {again:?}");
+    bench.pass_ms(1_000);
+    assert!(told(&mut bench).contains(&(1, second)), "now node-1 is silent too");
 }

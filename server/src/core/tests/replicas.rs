@@ -19,15 +19,7 @@ struct Group {
 
 impl Group {
     fn founded(nodes: u16) -> Group {
-        let founding = Founding {
-            cluster_id: ClusterId(0xC1),
-            strategy: placement::Strategy::Consistent,
-            chosen: false,
-            partitions: PARTITIONS,
-            replicas: 3,
-            balance: Some(5.0),
-        };
-        let ring = plan::found(&founding, (0..nodes).map(member).collect()).unwrap();
+        let ring = founding_of(nodes, 3);
         let mut group = Group { benches: Vec::new(), cut: Vec::new(), ring: ring.clone() };
         for n in 0..nodes {
             let mut bench = Bench::founded(n, &ring);
@@ -302,6 +294,56 @@ fn a_repeated_write_that_was_hidden_and_never_acknowledged_is_done_above() {
     for owner in owners {
         let reply = group.ask(owner, &get_at(""));
         assert_eq!((&reply["value"], &reply["values"]), (&json("2"), &Value::Null));
+    }
+}
+
+#[test]
+fn a_write_that_was_given_up_and_came_too_late_is_done_when_it_is_repeated() {
+    for at in 0..3 {
+        let mut group = Group::founded(3);
+        let (owners, _) = group.owners(&key());
+        group.node(owners[0]).now.wall_ms += 4_000;
+        // Cut off, and nobody has noticed.
+        group.cut = vec![owners[2]];
+        let write = put_at(1, r#","quorum":"strict","request":"r","timeout_ms":200"#);
+        assert_eq!(code(&group.ask(owners[2], &write)), "QUORUM_FAILED");
+        assert_eq!(group.ask(owners[0], &put_at(2, r#","quorum":"strict""#))["status"], "OK");
+        // It goes on, and all learn that it is below the other one.
+        group.cut.clear();
+        group.pass_ms(2_000);
+        for owner in &owners {
+            let held = group.node(*owner).store.read(&key());
+            assert_eq!((held.versions.len(), held.visible().len()), (2, 1), "node-{owner}");
+        }
+        assert_eq!(group.ask(owners[at], &write)["status"], "OK");
+        for owner in owners {
+            assert_eq!(group.ask(owner, &get_at(""))["value"], 1, "repeated at owner {at}");
+        }
+    }
+}
+
+#[test]
+fn a_write_that_learns_of_an_earlier_one_before_any_owner_heard_it_is_above_that() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    group.node(owners[0]).now.wall_ms += 4_000;
+    group.cut = vec![owners[2]];
+    assert_eq!(group.ask(owners[0], &put_at(1, r#","quorum":"strict""#))["status"], "OK");
+    let siblings = group.node(owners[0]).store.read(&key());
+    let client = group.node(owners[2]).ask(&put_at(2, r#","quorum":"strict""#));
+    group.settle();
+    let told = Message::Replicate { id: 1, epoch: 1, key: key(), siblings, base: 0, request: 0, round: 1 };
+    // What it has joined is not durable for a while, and so it knows it by heart.
+    group.node(owners[2]).withholds = true;
+    group.node(owners[2]).hear(owners[0], told);
+    group.node(owners[2]).release_one();
+    group.cut.clear();
+    group.pass_ms(1_000);
+    group.node(owners[2]).release();
+    group.pass_ms(1_000);
+    assert_eq!(group.node(owners[2]).reply(client), Some(ok()));
+    for owner in owners {
+        assert_eq!(group.ask(owner, &get_at(""))["value"], 2);
     }
 }
 
