@@ -13,7 +13,7 @@ use super::Node;
 use super::effect::{Effect, Token};
 use super::keys::Turn;
 use super::task::{Join, Task};
-use super::twins::{hides, settle_late, unseen};
+use super::twins::{hides, settle_late, taken_out, unseen};
 use crate::store::Measure;
 
 /// Milliseconds that a stamp may be ahead: a day, unless the key has such a one already. Nothing could be written above the
@@ -111,12 +111,13 @@ impl Node {
                 state.clock.counter(version.dot.actor) > version.dot.counter
                     && !state.versions.iter().any(|held| held.dot == version.dot)
             });
+        let gone = taken_out(state, &news);
         let before = if state.is_empty() { 0 } else { Measure::of(&key, state).bytes };
         let changed = state.join(&news) | late;
         if changed && !follows {
             self.requests.missed(self.now, &key);
         }
-        let taken = match (late || overtaken, unseen(state, &news)) {
+        let taken = match (late || gone || overtaken, unseen(state, &news)) {
             (true, _) => Taken::Late(Box::new(state.clone())),
             (_, true) => Taken::Beside(Box::new(state.clone())),
             _ => Taken::All,

@@ -31,6 +31,15 @@ pub(super) fn unseen(state: &Siblings, told: &Siblings) -> bool {
         && held.any(|version| !told.clock.covers(version.dot) && !twin(version))
 }
 
+/// Whether what is told has a version that is gone here, though whoever tells it has seen all that is known here and nothing
+/// superseded it there: then it was a late twin, and was taken out here.
+pub(super) fn taken_out(state: &Siblings, told: &Siblings) -> bool {
+    let gone = |version: &Version| {
+        state.clock.covers(version.dot) && !state.versions.iter().any(|held| held.dot == version.dot)
+    };
+    told.versions.iter().any(gone) && state.clock.entries().iter().all(|dot| told.clock.covers(*dot))
+}
+
 /// Takes out of news what is no news though its dots are. Whether there was such. That the state has seen them follows from
 /// joining the news, whose clock has them: seen before, they would pass for having superseded what else the news brings of
 /// the same actor.

@@ -452,6 +452,36 @@ fn twins_of_a_write_with_a_context_supersede_nothing_beside_them() {
 }
 
 #[test]
+fn a_read_that_found_a_late_twin_beside_what_superseded_it_is_told_so() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    group.cut = vec![owners[2]];
+    let write = put_at(1, r#","context":{},"quorum":"strict","request":"r","timeout_ms":200"#);
+    assert_eq!(code(&group.ask(owners[2], &write)), "QUORUM_FAILED");
+    let twin = group.node(owners[2]).store.read(&key());
+    assert_eq!(group.ask(owners[0], &write)["status"], "OK");
+    let context = group.ask(owners[0], &get_at(r#","want":["context"]"#))["context"].to_string();
+    let delete = format!(r#"{{"op":"DELETE","key":"k","context":{context}}}"#);
+    assert_eq!(group.ask(owners[0], &delete)["status"], "OK");
+    group.settle();
+    // Who was cut off asked before its own write came, and joined what it heard.
+    let mut found = group.node(owners[0]).store.read(&key());
+    found.join(&twin);
+    let request = twin.versions[0].request;
+    for (siblings, request) in [(twin, request), (found, 0)] {
+        let base = u64::from(request != 0);
+        let told = Message::Replicate { id: 1, epoch: 1, key: key(), siblings, base, request, round: 1 };
+        group.node(owners[0]).hear(owners[2], told);
+        let sent = group.node(owners[0]).sent();
+        let late = |taken: &Taken| matches!(taken, Taken::Late(held) if held.values().is_empty());
+        assert!(
+            sent.iter().any(|(_, m)| matches!(m, Message::Replicated { taken, .. } if late(taken))),
+            "{sent:?}"
+        );
+    }
+}
+
+#[test]
 fn a_write_that_is_done_once_more_is_durable_when_the_last_of_it_is() {
     let mut group = Group::founded(3);
     let (owners, _) = group.owners(&key());
