@@ -69,17 +69,44 @@ impl Node {
         readers.len() > 1 && !self.is_whole(partition)
     }
 
-    /// The owner to be asked next, one after the other in the ring's order: of those that gossip does not call down, and
-    /// where it calls all down, of all.
+    /// The owner to be asked next, one after the other in the ring's order and then again: of those that gossip does not
+    /// call down, and where it calls all down, of all.
     fn responsive(&mut self, token: Token, ring: &Ring, readers: &[NodeIndex]) -> Option<NodeName> {
         let mut owners: Row = ring.names(readers).filter(|name| *name != self.id.name).collect();
         if owners.iter().any(|name| !self.is_away(*name)) {
             owners.retain(|name| !self.is_away(*name));
         }
         let op = self.tasks.op(token)?;
-        let at = usize::from(op.attempts.asked) % owners.len().max(1);
+        let bit = |owner: &NodeName| {
+            let place = ring.names(readers).position(|name| name == *owner);
+            place.and_then(|place| 1u32.checked_shl(place as u32)).unwrap_or(0)
+        };
+        let fresh = owners.iter().find(|owner| op.attempts.asked_of & bit(owner) == 0);
+        let turn = usize::from(op.attempts.asked) % owners.len().max(1);
+        let owner = *fresh.or_else(|| owners.get(turn))?;
         op.attempts.asked = op.attempts.asked.wrapping_add(1);
-        owners.get(at).copied()
+        op.attempts.asked_of |= bit(&owner);
+        Some(owner)
+    }
+
+    /// That no owner answered which was asked to coordinate an operation: the last one, and those in these places of the
+    /// key's row. Who was not asked is down.
+    pub(super) fn unanswered(&self, key: &Key, last: NodeName, places: u32, after_ms: u32) -> String {
+        let ring = self.ring.as_deref();
+        let row = ring.map(|ring| ring.names(ring.readers(key.partition(ring.partitions))));
+        let (mut asked, mut down) = (Vec::new(), String::new());
+        for (place, name) in row.into_iter().flatten().enumerate().filter(|(_, name)| *name != last) {
+            if places >> place & 1 == 1 {
+                asked.push(name.to_string());
+            } else if self.is_away(name) {
+                down += &format!(", {name} is down");
+            }
+        }
+        let asked = match asked.as_slice() {
+            [] => format!("{last}, which owns the key,"),
+            others => format!("{} and {last}, which own the key,", others.join(", ")),
+        };
+        format!("{asked} did not answer within {after_ms} ms{down}")
     }
 
     /// Puts an operation in line for its key.

@@ -9,6 +9,7 @@ use ringkv_common::version::Siblings;
 
 use super::Node;
 use super::effect::{Client, Token};
+use super::shortfall::shortfall;
 use super::task::{Asker, InspectKey, Op, OpStage, Search, Task};
 
 impl Node {
@@ -94,50 +95,38 @@ impl Node {
 
     fn expire_op(&mut self, token: Token) {
         let Some(op) = self.tasks.op(token) else { return };
-        let (is_write, ms) = (op.is_write(), op.terms.timeout_ms);
-        let (mut code, text) = match &op.stage {
-            OpStage::Forwarded { to } => {
-                (Code::Timeout, format!("{to}, which owns the key, did not answer within {ms} ms"))
-            }
-            OpStage::Writing(writing) => {
-                let (needed, got) = writing.quorum.shortfall();
-                let silent: Vec<String> = writing.quorum.silent().map(|n| n.to_string()).collect();
-                let silent = silent.join(", ");
-                (
-                    Code::Timeout,
-                    format!("needed {needed} replicas, got {got}: {silent} timed out after {ms} ms"),
-                )
-            }
-            OpStage::Gathering(gathering) => {
-                let failure = gathering.failure(Some(ms));
-                (failure.code, failure.message)
-            }
-            OpStage::InLine => {
-                let failure = self.no_place(ms / 2);
-                return self.give_up(token, failure);
-            }
-            OpStage::Waiting | OpStage::Ended { .. } => {
-                (Code::Timeout, format!("the store did not answer within {ms} ms"))
-            }
-            OpStage::Reading { .. } => (
-                Code::Timeout,
-                format!(
-                    "what is to be shown was written and not acknowledged by all its owners within {ms} ms"
-                ),
-            ),
-        };
         // In line for its key, or refused for what is there, it has done nothing here.
         let under_way = matches!(op.stage, OpStage::Writing(_) | OpStage::Forwarded { .. });
-        let maybe_done = under_way || op.attempts.maybe_done;
+        let maybe_done = op.is_write() && (under_way || op.attempts.maybe_done);
+        let Some(mut failure) = self.overdue(token) else { return };
         let replicas = self.ring.as_ref().map_or(1, |ring| ring.owners.width());
-        if matches!(op.stage, OpStage::Writing(_) | OpStage::Forwarded { .. }) && replicas > 1 {
-            code = Code::QuorumFailed;
+        if under_way && replicas > 1 {
+            failure.code = Code::QuorumFailed;
         }
-        let failure = if is_write && maybe_done {
-            Failure::indeterminate(code, text)
-        } else {
-            Failure::new(code, text)
-        };
+        failure.indeterminate = maybe_done && failure.code != Code::Overloaded;
         self.give_up(token, failure);
+    }
+
+    /// What an operation waited for whose time is up.
+    fn overdue(&mut self, token: Token) -> Option<Failure> {
+        let op = self.tasks.op(token)?;
+        let ms = op.terms.timeout_ms;
+        let (key, asked) = (op.op.key().clone(), op.attempts.asked_of);
+        let text = match &op.stage {
+            OpStage::InLine => return Some(self.no_place(ms / 2)),
+            OpStage::Gathering(gathering) => return Some(gathering.failure(Some(ms))),
+            OpStage::Forwarded { to } => {
+                let to = *to;
+                self.unanswered(&key, to, asked, ms)
+            }
+            OpStage::Writing(writing) => {
+                shortfall(&writing.quorum, &writing.reasons, writing.quorum.silent(), Some(ms))
+            }
+            OpStage::Waiting | OpStage::Ended { .. } => format!("the store did not answer within {ms} ms"),
+            OpStage::Reading { .. } => format!(
+                "what is to be shown was written and not acknowledged by all its owners within {ms} ms"
+            ),
+        };
+        Some(Failure::new(Code::Timeout, text))
     }
 }

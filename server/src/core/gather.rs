@@ -12,8 +12,6 @@
 //! needed for the quorum, makes reads of one level monotonic (Attiya, Bar-Noy, Dolev, *Sharing memory robustly in
 //! message-passing systems*, 1995); all others are told behind the answer.
 
-use std::fmt::Write;
-
 use ringkv_common::bug::{self, Bug};
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::{Message, Taken};
@@ -29,6 +27,7 @@ use super::effect::Token;
 use super::join::Sender;
 use super::quorums::{Row, others};
 use super::read::found;
+use super::shortfall::{Reasons, shortfall};
 use super::spread::Spread;
 use super::task::{Join, Op, OpStage, Task};
 use super::write::Learned;
@@ -59,7 +58,7 @@ pub struct Gathering {
     chosen: Option<u64>,
     told: Row,
     /// Why somebody's answer does not count.
-    reasons: Vec<(NodeName, String)>,
+    reasons: Reasons,
 }
 
 impl Node {
@@ -404,17 +403,8 @@ impl Gathering {
     /// Why it cannot succeed; after so many milliseconds whoever has not answered is named too.
     pub(super) fn failure(&self, after_ms: Option<u32>) -> Failure {
         let quorum = if self.answers.verdict() == Verdict::Enough { &self.shown } else { &self.answers };
-        let (needed, got) = quorum.shortfall();
-        let mut text = format!("needed {needed} replicas, got {got}");
-        let silent = after_ms.into_iter().flat_map(|ms| {
-            let silent = self.asked.iter().chain(&self.told);
-            silent.map(move |name| (*name, format!("timed out after {ms} ms")))
-        });
-        let reasons = self.reasons.iter().cloned().chain(silent);
-        for (at, (name, why)) in reasons.enumerate() {
-            let separator = if at == 0 { ": " } else { ", " };
-            write!(text, "{separator}{name} {why}").expect("a String takes all that is written");
-        }
+        let silent = self.asked.iter().chain(&self.told).copied();
+        let text = shortfall(quorum, &self.reasons, silent, after_ms);
         Failure::new(Code::QuorumFailed, text)
     }
 }

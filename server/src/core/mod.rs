@@ -44,6 +44,7 @@ mod quorums;
 mod read;
 mod replica;
 mod requests;
+mod shortfall;
 mod slice;
 mod spread;
 mod status;

@@ -305,7 +305,11 @@ impl Node {
             Some(Task::Op(Op { stage: OpStage::Gathering(_), .. })) => {
                 self.not_held(token, from, format!("says: {}", failure.message));
             }
-            // An owner that is overloaded is told again when silence would have lasted too long.
+            // It is told again when silence would have lasted too long.
+            Some(Task::Op(Op { stage: OpStage::Writing(writing), .. })) => {
+                writing.reasons.retain(|(by, _)| *by != from);
+                writing.reasons.push((from, format!("says: {}", failure.message)));
+            }
             Some(Task::Op(_)) => {}
             Some(Task::Pull(_)) => self.pull_refused(token, failure),
             Some(Task::Listing(_)) => self.slice_failed(token, from, failure),

@@ -25,6 +25,7 @@ use super::pace::Told;
 use super::pull::Pull;
 use super::quorums::{Recipient, Row};
 use super::requests::Done;
+use super::shortfall::Reasons;
 use super::spread::Spread;
 use super::status::StatusTask;
 use super::surrender::Dropping;
@@ -113,8 +114,10 @@ pub struct Attempts {
     pub hurried: bool,
     /// Some node that no longer is asked may have done it.
     pub maybe_done: bool,
-    /// How many owners were asked to coordinate it, one after the other.
+    /// How often owners were asked to coordinate it, one after the other.
     pub asked: u8,
+    /// Their places in the key's row: a bit each.
+    pub asked_of: u32,
     /// How often owners were told anew: under another ring, or of another version.
     pub round: u32,
     /// The number of what they were told then.
@@ -138,7 +141,7 @@ impl Attempts {
 
     /// A new ring or an answer: who is asked now has not been silent yet.
     pub fn anew(&mut self) {
-        (self.silences, self.hurried) = (0, false);
+        (self.silences, self.hurried, self.asked_of) = (0, false, 0);
     }
 }
 
@@ -182,6 +185,8 @@ pub struct Writing {
     pub base: u64,
     /// Owners that were silent for a while, or could not be told.
     pub missed: Row,
+    /// What nodes said instead of keeping it.
+    pub reasons: Reasons,
     /// Whether a hint counted.
     pub hinted: bool,
     /// The version that it wrote; `None` where it had been done before.

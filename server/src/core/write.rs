@@ -20,6 +20,7 @@ use smallvec::SmallVec;
 use super::Node;
 use super::effect::{Effect, Token};
 use super::quorums::{Recipient, Row};
+use super::shortfall::Reasons;
 use super::task::{Op, OpStage, Origin, Writing};
 use super::twins::settle_late;
 
@@ -267,6 +268,7 @@ impl Node {
             kept: Row::new(),
             base,
             missed: Row::new(),
+            reasons: Reasons::new(),
             hinted: false,
             dot,
         };
@@ -302,6 +304,7 @@ impl Node {
         writing.nodes.clear();
         writing.kept.clear();
         writing.missed.clear();
+        writing.reasons.clear();
         // Once it owns the key no more, what it holds of it may be gone when it owns it again.
         writing.elsewhere |= !owns;
         if writing.durable_here && !writing.elsewhere {
@@ -398,6 +401,8 @@ impl Node {
     pub(super) fn not_told(&mut self, token: Token, owner: NodeName) {
         if let Some(Op { stage: OpStage::Writing(writing), .. }) = self.tasks.op(token) {
             writing.missed.push(owner);
+            writing.reasons.retain(|(by, _)| *by != owner);
+            writing.reasons.push((owner, "cannot be reached".into()));
             self.count_hints(token);
         }
     }

@@ -212,6 +212,34 @@ fn an_owner_that_falls_silent_makes_a_write_indeterminate() {
 }
 
 #[test]
+fn who_refuses_or_does_not_answer_is_named_with_what_it_said() {
+    let mut group = Group::founded(4);
+    let (owners, others) = group.owners(&key());
+    let client = group.node(owners[0]).ask(&put_at(1, r#","level":"ALL","timeout_ms":200"#));
+    let Some((_, Message::Replicate { id, .. })) = group.node(owners[0]).sent().pop() else { panic!("told") };
+    let failure = Failure::new(Code::Overloaded, "it has enough to do");
+    group.node(owners[0]).hear(owners[1], Message::Failed { id, failure });
+    group.cut = owners.clone();
+    group.pass_ms(300);
+    let reply = group.node(owners[0]).reply(client).unwrap();
+    let (refuses, silent) = (name(owners[1]), name(owners[2]));
+    let text = format!(
+        "needed 3 replicas, got 1: {refuses} says: it has enough to do, {silent} timed out after 200 ms"
+    );
+    assert_eq!(reply["message"], text, "{reply}");
+    let client = group.node(others[0]).ask(&put_at(1, r#","timeout_ms":2000"#));
+    group.pass_ms(300);
+    let short = group.node(others[0]).ask(&put_at(1, r#","timeout_ms":100"#));
+    group.pass_ms(2_000);
+    let [all, one] = [client, short].map(|client| group.node(others[0]).reply(client).unwrap());
+    for owner in owners {
+        assert!(all["message"].as_str().unwrap().contains(&name(owner).to_string()), "{all}");
+    }
+    assert_eq!(code(&all), "QUORUM_FAILED");
+    assert!(one["message"].as_str().unwrap().contains("owns the key, did not answer within 100 ms"), "{one}");
+}
+
+#[test]
 fn a_hint_stands_in_for_an_owner_that_is_away_and_is_handed_over_when_it_returns() {
     let mut group = Group::founded(5);
     let (owners, others) = group.owners(&key());
