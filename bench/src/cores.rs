@@ -1,5 +1,6 @@
 //! Cores and stores in one thread, without sockets: what a processor has to do, and what nodes tell each other.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -7,9 +8,11 @@ use ringkv_common::key::Key;
 use ringkv_common::message::Limits;
 use ringkv_common::message::peer::{Frame, Message};
 use ringkv_common::name::{NodeName, Ports};
-use ringkv_common::placement::WEIGHT_DEFAULT;
-use ringkv_common::ring::{self, ClusterId};
-use ringkv_common::time::Now;
+use ringkv_common::placement::{Strategy, WEIGHT_DEFAULT};
+use ringkv_common::ring::plan::{Founding, found};
+use ringkv_common::ring::{self, ClusterId, Ring};
+use ringkv_common::time::{Now, Stamp};
+use ringkv_common::version::{Actor, Content, Dot, Siblings, Version};
 use ringkv_server::core::{Effect, Event, Identity, Node};
 use ringkv_server::store::{Memory, Storage};
 
@@ -177,7 +180,8 @@ impl Half {
         Ok(())
     }
 
-    fn tell(&mut self) -> Vec<Vec<u8>> {
+    /// What it has said since it was last asked, as frames.
+    pub fn tell(&mut self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         for message in std::mem::take(&mut self.sent) {
             let began = Instant::now();
@@ -205,6 +209,28 @@ pub fn member(n: u16) -> ring::Node {
         zone,
         weight: WEIGHT_DEFAULT,
     }
+}
+
+/// The ring of a founded cluster of nodes 0 to `nodes` − 1.
+pub fn founded(nodes: u16, replicas: usize) -> Result<Ring> {
+    let founding = Founding {
+        cluster_id: CLUSTER,
+        strategy: Strategy::Consistent,
+        chosen: false,
+        partitions: 4_096,
+        replicas,
+        balance: Some(5.0),
+    };
+    Ok(found(&founding, (0..nodes).map(member).collect())?)
+}
+
+/// A key's state after its n-th write by one node: a value of 64 bytes.
+pub fn written(counter: u64) -> Siblings {
+    let dot = Dot { actor: Actor { id: 7, node: NodeName(0) }, counter };
+    let content = Content::Json(Arc::from([b'7'; 64]));
+    let mut siblings = Siblings::default();
+    siblings.write(None, Version { dot, stamp: Stamp(counter), request: 0, contextual: false, content });
+    siblings
 }
 
 /// Lets both talk until neither has anything to say.

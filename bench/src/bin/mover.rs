@@ -9,9 +9,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ringkv_bench::cores::{CLUSTER, Half, Took, converse, member};
-use ringkv_common::placement::Strategy;
-use ringkv_common::ring::plan::{Founding, add, found};
+use ringkv_bench::cores::{Half, Took, converse, founded, member};
+use ringkv_common::ring::plan::add;
 use ringkv_common::ring::{Ring, SignalId};
 use ringkv_server::core::{Client, Event};
 use ringkv_server::store::Storage;
@@ -27,15 +26,7 @@ fn main() -> Result<()> {
 
 /// Moves a share of so many records, and prints what that cost.
 fn measure(records: u64) -> Result<()> {
-    let founding = Founding {
-        cluster_id: CLUSTER,
-        strategy: Strategy::Consistent,
-        chosen: false,
-        partitions: 4_096,
-        replicas: 1,
-        balance: Some(5.0),
-    };
-    let founded = found(&founding, vec![member(0)])?;
+    let founded = founded(1, 1)?;
     let [mut giver, mut taker] = [0, 1].map(|n| Half::new(n, founded.partitions));
     giver.step(Event::RingAbsent);
     taker.step(Event::Ring(founded.clone().into()));

@@ -4,13 +4,8 @@
 //! `cargo run --release -p ringkv-bench --bin repair`
 
 use anyhow::{Result, ensure};
-use ringkv_bench::cores::{CLUSTER, Half, converse, member};
+use ringkv_bench::cores::{Half, converse, founded, written};
 use ringkv_common::key::Key;
-use ringkv_common::name::NodeName;
-use ringkv_common::placement::Strategy;
-use ringkv_common::ring::plan::{Founding, found};
-use ringkv_common::time::Stamp;
-use ringkv_common::version::{Actor, Content, Dot, Siblings, Version};
 use ringkv_server::core::{Client, Event};
 use ringkv_server::store::Storage;
 
@@ -32,24 +27,8 @@ fn main() -> Result<()> {
 
 /// Messages and bytes that two owners tell each other until they are alike.
 fn measure(records: u64, divergent: u64) -> Result<(u64, u64)> {
-    let founding = Founding {
-        cluster_id: CLUSTER,
-        strategy: Strategy::Consistent,
-        chosen: false,
-        partitions: 4_096,
-        replicas: 2,
-        balance: Some(5.0),
-    };
-    let ring = found(&founding, vec![member(0), member(1)])?;
+    let ring = founded(2, 2)?;
     let [mut a, mut b] = [0, 1].map(|n| Half::new(n, ring.partitions));
-    let actor = Actor { id: 7, node: NodeName(0) };
-    let content = Content::Json(vec![b'7'; 64].into());
-    let written = |counter| {
-        let mut siblings = Siblings::default();
-        let (dot, stamp) = (Dot { actor, counter }, Stamp(counter));
-        siblings.write(None, Version { dot, stamp, request: 0, contextual: false, content: content.clone() });
-        siblings
-    };
     for n in 0..records {
         let key = Key::new(&format!("key:{n:012}"))?;
         a.store.write(&key, &written(n + 1));
