@@ -27,3 +27,4 @@ pub mod serve;
 pub mod stats;
 pub mod steady;
 pub mod traffic;
+pub mod upkeep;
