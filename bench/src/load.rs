@@ -53,7 +53,8 @@ struct Connection {
 pub struct Load<'a> {
     connections: Vec<Connection>,
     in_flight: usize,
-    traffic: &'a Traffic,
+    /// What is sent over each connection: the first one's comes first, and so on, again and again.
+    traffics: Vec<&'a Traffic>,
     peer: Peer,
     began: Instant,
     random: u64,
@@ -64,20 +65,29 @@ pub struct Load<'a> {
 impl<'a> Load<'a> {
     /// Connects to a port of this machine.
     pub fn connect(port: u16, shape: Shape, traffic: &'a Traffic, peer: Peer) -> Result<Load<'a>> {
+        Load::spread(&[(port, traffic)], shape, peer)
+    }
+
+    /// Connects to several ports of this machine in turn; each is sent its own traffic.
+    pub fn spread(targets: &[(u16, &'a Traffic)], shape: Shape, peer: Peer) -> Result<Load<'a>> {
+        let missed = targets.len().saturating_sub(shape.connections);
+        ensure!(missed == 0, "{} connections are too few: {missed} ports get none", shape.connections);
+        for (_, traffic) in targets {
+            let (each, messages) = (traffic.keys_each(), traffic.messages());
+            ensure!(messages > 0, "the keys fill no message of {each}: give more");
+        }
         let context = zmq::Context::new();
-        let open = |_| -> Result<Connection> {
+        let open = |(port, _): &(u16, _)| -> Result<Connection> {
             let socket = context.socket(zmq::DEALER)?;
             socket.set_linger(0)?;
             socket.connect(&format!("tcp://127.0.0.1:{port}"))?;
             Ok(Connection { socket, waiting: VecDeque::with_capacity(shape.in_flight) })
         };
-        let connections = (0..shape.connections).map(open).collect::<Result<Vec<_>>>()?;
-        let (each, messages) = (traffic.keys_each(), traffic.messages());
-        ensure!(messages > 0, "the keys fill no message of {each}: give at least {each}");
+        let connections = targets.iter().cycle().take(shape.connections).map(open).collect::<Result<_>>()?;
         Ok(Load {
             connections,
             in_flight: shape.in_flight,
-            traffic,
+            traffics: targets.iter().map(|(_, traffic)| *traffic).collect(),
             peer,
             began: Instant::now(),
             random: 1,
@@ -87,22 +97,23 @@ impl<'a> Load<'a> {
 
     /// Sends every write once.
     pub fn fill(&mut self) -> Result<()> {
-        let mut writes = self.traffic.writes();
-        self.drive(|_| writes.next(), |_, _| {})
+        let mut writes: Vec<_> = self.traffics.iter().map(|traffic| traffic.writes()).collect();
+        let targets = writes.len();
+        self.drive(|at, _| writes[at % targets].next(), |_, _| {})
     }
 
-    /// Sends writes and reads at random, half and half, for so long. What is answered later is awaited, not counted.
+    /// Sends what its traffic picks at random for so long. What is answered later is awaited, not counted.
     pub fn run(&mut self, duration: Duration) -> Result<Sample> {
         // Nothing takes longer than the silence that ends the run.
         let mut latency = Histogram::new_with_bounds(1, 2 * SILENCE_MAX.as_nanos() as u64, 3)?;
         let mut exchanges = 0;
         let start = self.now();
         let end = start + duration.as_nanos() as u64;
-        let (traffic, mut random) = (self.traffic, self.random);
+        let (traffics, mut random) = (self.traffics.clone(), self.random);
         self.drive(
-            |now| {
+            |at, now| {
                 random = random.wrapping_add(1);
-                (now < end).then(|| traffic.pick(splitmix(random)))
+                (now < end).then(|| traffics[at % traffics.len()].pick(splitmix(random)))
             },
             |now, took| {
                 if now < end {
@@ -115,16 +126,17 @@ impl<'a> Load<'a> {
         Ok(Sample { exchanges, elapsed: duration, latency })
     }
 
-    /// Keeps every window full with what `next` names, until it names nothing, and awaits what is still out.
+    /// Keeps every window full with what `next` names for a connection, until it names nothing, and awaits what is still
+    /// out.
     fn drive(
         &mut self,
-        mut next: impl FnMut(u64) -> Option<Ask>,
+        mut next: impl FnMut(usize, u64) -> Option<Ask>,
         mut answered: impl FnMut(u64, u64),
     ) -> Result<()> {
         for _ in 0..self.in_flight {
             for at in 0..self.connections.len() {
                 let now = self.now();
-                if let Some(ask) = next(now) {
+                if let Some(ask) = next(at, now) {
                     self.send(at, ask, now)?;
                 }
             }
@@ -138,7 +150,7 @@ impl<'a> Load<'a> {
                     idle = false;
                     let now = self.now();
                     answered(now, now - sent);
-                    if let Some(ask) = next(now) {
+                    if let Some(ask) = next(at, now) {
                         self.send(at, ask, now)?;
                     }
                 }
@@ -155,8 +167,9 @@ impl<'a> Load<'a> {
     }
 
     fn send(&mut self, at: usize, ask: Ask, now: u64) -> Result<()> {
+        let traffic = self.traffics[at % self.traffics.len()];
         let connection = &mut self.connections[at];
-        self.traffic.request(ask, &mut self.scratch);
+        traffic.request(ask, &mut self.scratch);
         connection.socket.send(self.scratch.as_slice(), 0)?;
         connection.waiting.push_back((now, ask));
         Ok(())
@@ -164,6 +177,7 @@ impl<'a> Load<'a> {
 
     /// Takes a reply, if one is here, and says when its request was sent.
     fn receive(&mut self, at: usize) -> Result<Option<u64>> {
+        let traffic = self.traffics[at % self.traffics.len()];
         let connection = &mut self.connections[at];
         let reply = match connection.socket.recv_msg(zmq::DONTWAIT) {
             Ok(reply) => reply,
@@ -174,8 +188,8 @@ impl<'a> Load<'a> {
         for at in 0..connection.waiting.len() {
             let (sent, ask) = connection.waiting[at];
             match self.peer {
-                Peer::Echo => self.traffic.request(ask, &mut self.scratch),
-                Peer::Ringkv => self.traffic.reply(ask, &mut self.scratch),
+                Peer::Echo => traffic.request(ask, &mut self.scratch),
+                Peer::Ringkv => traffic.reply(ask, &mut self.scratch),
             }
             if reply[..] == self.scratch[..] {
                 connection.waiting.remove(at);

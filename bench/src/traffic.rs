@@ -6,6 +6,7 @@
 
 use std::io::Write;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Bytes of a value.
 pub const VALUE_BYTES: usize = 64;
@@ -20,11 +21,31 @@ pub struct Ask {
     first: u64,
 }
 
-/// Requests to choose from: as many writes as reads, of the same keys.
+/// What is chosen among.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mix {
+    /// As many writes as reads.
+    Both,
+    /// PUT alone.
+    Puts,
+    /// GET_ONE alone.
+    Gets,
+    /// GET_ONE alone, answered by one replica: `"r":1`.
+    GetsOfOne,
+}
+
+/// The numbers of keys.
+enum Keys {
+    Range(Range<u64>),
+    Chosen(Arc<[u64]>),
+}
+
+/// Requests to choose from: as many writes as reads unless told otherwise, of the same keys.
 pub struct Traffic {
-    keys: Range<u64>,
+    keys: Keys,
     /// Keys in one message.
     each: u64,
+    mix: Mix,
     values: Vec<String>,
 }
 
@@ -37,7 +58,16 @@ impl Traffic {
     /// MPUT and MGET of `each` keys a message; of keys that fill no message, none is sent. One key a message is PUT
     /// and GET_ONE.
     pub fn batches(keys: Range<u64>, each: u64) -> Traffic {
-        Traffic { keys, each, values: (0..VALUES).map(value).collect() }
+        Traffic::new(Keys::Range(keys), each, Mix::Both)
+    }
+
+    /// One key a message, of keys with these numbers.
+    pub fn chosen(keys: Arc<[u64]>, mix: Mix) -> Traffic {
+        Traffic::new(Keys::Chosen(keys), 1, mix)
+    }
+
+    fn new(keys: Keys, each: u64, mix: Mix) -> Traffic {
+        Traffic { keys, each, mix, values: (0..VALUES).map(value).collect() }
     }
 
     /// Keys in one message.
@@ -47,12 +77,20 @@ impl Traffic {
 
     /// How many messages write every key once.
     pub fn messages(&self) -> u64 {
-        (self.keys.end - self.keys.start) / self.each
+        match &self.keys {
+            Keys::Range(keys) => (keys.end - keys.start) / self.each,
+            Keys::Chosen(keys) => keys.len() as u64,
+        }
     }
 
     /// A request that a random number names.
     pub fn pick(&self, random: u64) -> Ask {
-        Ask { write: random & 1 == 0, first: self.first((random >> 1) % self.messages()) }
+        let write = match self.mix {
+            Mix::Both => random & 1 == 0,
+            Mix::Puts => true,
+            Mix::Gets | Mix::GetsOfOne => false,
+        };
+        Ask { write, first: self.first((random >> 1) % self.messages()) }
     }
 
     /// Every write, once.
@@ -61,7 +99,10 @@ impl Traffic {
     }
 
     fn first(&self, message: u64) -> u64 {
-        self.keys.start + message * self.each
+        match &self.keys {
+            Keys::Range(keys) => keys.start + message * self.each,
+            Keys::Chosen(keys) => keys[message as usize],
+        }
     }
 
     /// The request's JSON.
@@ -76,7 +117,7 @@ impl Traffic {
             (false, 1) => {
                 out.extend_from_slice(br#"{"op":"GET_ONE","key":""#);
                 key(ask.first, out);
-                out.extend_from_slice(br#""}"#);
+                out.extend_from_slice(if self.mix == Mix::GetsOfOne { br#"","r":1}"# } else { br#""}"# });
             }
             (true, _) => self.list(ask, br#"{"op":"MPUT","items":["#, out, |n, out| self.record(n, out)),
             (false, _) => self.list(ask, br#"{"op":"MGET","keys":["#, out, |n, out| {
@@ -206,6 +247,22 @@ mod tests {
         let (read, found) = both(&traffic, Ask { write: false, first: 32 });
         assert_eq!(read["keys"][0], "key:000000000032");
         assert_eq!(found["results"], write["items"]);
+    }
+
+    #[test]
+    fn chosen_keys_are_written_once_and_picked_as_told() {
+        let picks = |mix| -> Vec<Ask> {
+            let traffic = Traffic::chosen([3, 9, 27].into(), mix);
+            assert_eq!(traffic.writes().map(|ask| ask.first).collect::<Vec<_>>(), [3, 9, 27]);
+            (0..100).map(|n| traffic.pick(splitmix(n))).collect()
+        };
+        assert!(picks(Mix::Both).iter().all(|ask| [3, 9, 27].contains(&ask.first)));
+        assert!(picks(Mix::Puts).iter().all(|ask| ask.write));
+        assert!(picks(Mix::Gets).iter().all(|ask| !ask.write));
+        let traffic = Traffic::chosen([3].into(), Mix::GetsOfOne);
+        let (read, found) = both(&traffic, traffic.pick(0));
+        assert_eq!(read, json!({"op": "GET_ONE", "key": "key:000000000003", "r": 1}));
+        assert_eq!(found["key"], read["key"]);
     }
 
     #[test]
