@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use consul::agent::{Agent, Handle};
 use consul::{Client, Query};
 use ringkv_common::name::NodeName;
@@ -17,20 +17,15 @@ use ringkv_server::core::Status;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::process::family_cpu;
+use crate::asking::{Asker, until};
+use crate::process::{family_cpu, free_base};
 
 /// The first argument that makes this program a launcher.
 pub const LAUNCHER: &str = "server_consumer";
 /// The first argument with which a launcher starts a node.
 pub const NODE: &str = "node";
-/// How long anything but a move may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a move may take.
 const MOVE_MAX: Duration = Duration::from_secs(600);
-/// Client ports to try: with 5,000 and 10,000 added they stay below the ephemeral ones.
-const PORTS: std::ops::Range<u16> = 15_300..17_000;
-/// Between two looks at how a node stands.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// A running cluster of one node or two.
 pub struct Cluster {
@@ -68,10 +63,7 @@ impl Cluster {
         let consul = Client::new(consul::Config::parse(&agent.url())?)?;
         consul.put("cluster_size", "1")?;
         let folder = tempfile::tempdir()?;
-        let free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-        let all_free =
-            |base: u16| [0, 1].iter().all(|n| [0, 5_000, 10_000].iter().all(|add| free(base + n + add)));
-        let port = PORTS.step_by(10).find(|base| all_free(*base)).context("no free ports")?;
+        let port = free_base(2)?;
         let log = File::create(folder.path().join("log"))?;
         let launcher = Command::new(std::env::current_exe()?)
             .args([LAUNCHER, "--consul", &agent.url(), "--port", &port.to_string(), "--replicas", "1"])
@@ -173,24 +165,11 @@ impl Cluster {
     /// How a node stands.
     pub fn status(&self, node: u16) -> Result<Status> {
         std::net::TcpStream::connect(("127.0.0.1", self.port(node)))?;
-        let socket = self.context.socket(zmq::DEALER)?;
-        socket.set_linger(0)?;
-        socket.set_rcvtimeo(2_000)?;
-        socket.connect(&format!("tcp://127.0.0.1:{}", self.port(node)))?;
-        socket.send(r#"{"op":"STATUS"}"#, 0)?;
-        let reply = socket.recv_bytes(0).with_context(|| format!("{} is silent", NodeName(node)))?;
-        Ok(serde_json::from_slice(&reply)?)
+        Asker::connect(&self.context, NodeName(node), self.port(node))?.status()
     }
 
     fn until<T>(&self, what: &str, look: impl Fn() -> Result<Option<T>>) -> Result<T> {
-        let end = Instant::now() + PATIENCE;
-        while Instant::now() < end {
-            if let Some(found) = look()? {
-                return Ok(found);
-            }
-            std::thread::sleep(LOOK);
-        }
-        bail!("waited {PATIENCE:?} for {what}{}", self.said())
+        until(what, look).with_context(|| format!("a cluster under measurement{}", self.said()))
     }
 
     /// The end of what launcher and nodes logged.

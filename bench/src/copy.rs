@@ -63,7 +63,8 @@ pub struct Copier {
 impl Copier {
     /// Starts the receiver and fills the giver's map with so many of the traffic's records.
     pub fn start(count: u64) -> Result<Copier> {
-        let server = Server::own(&["serve-copy"], &free_ports::<1>()?)?;
+        let [port] = free_ports()?;
+        let server = Server::own(&["serve-copy"], &[port], port)?;
         let socket = zmq::Context::new().socket(zmq::DEALER)?;
         socket.set_linger(0)?;
         socket.set_rcvtimeo(COPY_MAX_MS)?;

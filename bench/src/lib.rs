@@ -13,6 +13,7 @@
 //! One row is about moving data: a whole cluster is started, gets a steady load, and a node is added and removed
 //! meanwhile; beside it the same records are copied plainly. See [`moving`].
 
+pub mod asking;
 pub mod cluster;
 pub mod copy;
 pub mod cores;

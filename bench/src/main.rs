@@ -67,7 +67,13 @@ enum Part {
     ServeCopy { port: u16 },
     /// Serve a node
     #[command(hide = true)]
-    ServeNode { port: u16, peer: u16 },
+    ServeNode {
+        /// Its number
+        node: u16,
+        replicas: usize,
+        /// Of each node of the cluster the client port and the peer port
+        ports: Vec<u16>,
+    },
     /// Load a node that runs already, and print the rate
     #[command(hide = true)]
     Load {
@@ -106,15 +112,16 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    match options.part {
-        Some(Part::ServeEcho { port }) => serve::echo(port),
-        Some(Part::ServeCopy { port }) => copy::serve(port),
-        Some(Part::ServeNode { port, peer }) => serve::node(port, peer),
+    match &options.part {
+        Some(Part::ServeEcho { port }) => serve::echo(*port),
+        Some(Part::ServeCopy { port }) => copy::serve(*port),
+        Some(Part::ServeNode { node, replicas, ports }) => serve::node(*node, *replicas, ports),
         Some(Part::Load { port, connections, in_flight, seconds, each }) => {
-            let traffic = Traffic::batches(0..options.keys, each);
-            Load::connect(port, FILLING, &traffic, Peer::Ringkv)?.fill()?;
-            let mut load = Load::connect(port, Shape { connections, in_flight }, &traffic, Peer::Ringkv)?;
-            let sample = load.run(duration(seconds)?)?;
+            let traffic = Traffic::batches(0..options.keys, *each);
+            Load::connect(*port, FILLING, &traffic, Peer::Ringkv)?.fill()?;
+            let shape = Shape { connections: *connections, in_flight: *in_flight };
+            let mut load = Load::connect(*port, shape, &traffic, Peer::Ringkv)?;
+            let sample = load.run(duration(*seconds)?)?;
             let operations = (sample.exchanges * each) as f64;
             println!("{:.0} operations/s", operations / sample.elapsed.as_secs_f64());
             Ok(())
@@ -145,7 +152,7 @@ fn compare(options: &Options) -> Result<()> {
     let results = measure(options, plan)?;
     if options.write {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md");
-        report::write(&path, &results)?;
+        report::write(&path, &report::PEERS, &results)?;
         eprintln!("written to {}", path.display());
     }
     Ok(())

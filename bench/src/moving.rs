@@ -20,7 +20,7 @@ use crate::copy::Copier;
 use crate::load::{Load, Peer};
 use crate::process::{machine_busy, own_cpu};
 use crate::report::cells;
-use crate::rows::{CALM, FILLING, Goal, PATIENCE, Quotient, goal};
+use crate::rows::{CALM, FILLING, Goal, Quotient, calmest, goal};
 use crate::stats::{Spread, short};
 use crate::steady::{Answered, CONNECTIONS, Steady, latencies};
 use crate::traffic::{Traffic, VALUE_BYTES};
@@ -116,13 +116,7 @@ pub fn measure(plan: Plan) -> Result<Moves> {
     let cluster = Cluster::start()?;
     Load::connect(cluster.port(0), FILLING, &Traffic::single(0..plan.records), Peer::Ringkv)?.fill()?;
     let noise = |round: &[Measured; 2]| round[0].others.max(round[1].others);
-    let mut rounds: Vec<[Measured; 2]> = Vec::new();
-    let calm = |rounds: &[[Measured; 2]]| rounds.iter().filter(|round| noise(round) <= CALM).count();
-    while calm(&rounds) < plan.rounds && rounds.len() < PATIENCE * plan.rounds {
-        rounds.push(round(plan, &cluster)?);
-    }
-    rounds.sort_by(|a, b| noise(a).total_cmp(&noise(b)));
-    rounds.truncate(plan.rounds);
+    let rounds = calmest(plan.rounds, noise, || round(plan, &cluster))?;
     Ok(Moves { plan, all: rounds.concat() })
 }
 

@@ -10,6 +10,8 @@ use anyhow::{Context, Result, ensure};
 const START_MAX: Duration = Duration::from_secs(10);
 /// /proc counts in hundredths of a second, whatever the kernel's own tick.
 const TICK: Duration = Duration::from_millis(10);
+/// Client ports to try, ten nodes at most from each on.
+const PORTS: std::ops::Range<u16> = 15_300..17_000;
 
 /// A running server; it is killed when this goes.
 pub struct Server {
@@ -39,11 +41,12 @@ impl Server {
         Ok(Some(server))
     }
 
-    /// Starts one of the servers in [`crate::serve`]: this program again, with a hidden subcommand.
-    pub fn own(arguments: &[&str], ports: &[u16]) -> Result<Server> {
+    /// Starts one of the servers in [`crate::serve`]: this program again, with a hidden subcommand. `port`: the one of
+    /// its `ports` on which it serves clients.
+    pub fn own(arguments: &[&str], ports: &[u16], port: u16) -> Result<Server> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(arguments).args(ports.iter().map(u16::to_string));
-        Server::start(command, ports[0])?.context("this program's file is gone")
+        Server::start(command, port)?.context("this program's file is gone")
     }
 
     /// The CPU time of all its threads since they began.
@@ -74,6 +77,14 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The first of the client ports of so many nodes whose ports all are free: with 5,000 and 10,000 added they stay below
+/// the ephemeral ones, of which the system may give one away while a node is being started again.
+pub fn free_base(nodes: u16) -> Result<u16> {
+    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let all_free = |base: u16| (0..nodes).all(|n| [0, 5_000, 10_000].iter().all(|add| free(base + n + add)));
+    PORTS.step_by(10).find(|base| all_free(*base)).context("no free ports")
 }
 
 /// Ports that nobody listens on now.

@@ -12,8 +12,17 @@ use crate::redis;
 use crate::rows::{CALM, Figures, Goal, Plan, Quotient, Round, Row, System, noise};
 use crate::stats::{Spread, short};
 
-const BEGIN: &str =
-    "<!-- what stands from here on is written by `cargo run --release -p ringkv-bench -- --write` -->";
+/// A part of RESULTS.md that a command writes: how it begins. It ends with [`END`].
+pub struct Section(&'static str);
+
+/// The results beside the peers.
+pub const PEERS: Section = Section(
+    "<!-- what stands from here on is written by `cargo run --release -p ringkv-bench -- --write` -->",
+);
+/// Those of replication.
+pub const REPLICATED: Section = Section(
+    "<!-- what stands from here on is written by `cargo run --release -p ringkv-bench -- --replicated --write` -->",
+);
 const END: &str = "<!-- up to here -->";
 
 /// A row that was measured, round by round.
@@ -25,10 +34,6 @@ pub struct Measured {
 }
 
 impl Measured {
-    fn spread(&self, system: System, figure: impl Fn(&Figures) -> Option<f64>) -> Option<Spread> {
-        Spread::of(self.rounds.iter().filter_map(|round| round[system as usize].as_ref().and_then(&figure)))
-    }
-
     /// ringkv by another system, each round by itself: neighbours in time share their noise.
     fn ratio(&self, other: System, figure: impl Fn(&Figures) -> f64) -> Option<Spread> {
         let of = |round: &Round, system: System| round[system as usize].as_ref().map(&figure);
@@ -42,52 +47,54 @@ impl Measured {
             Quotient::RateOfEcho => self.ratio(System::Echo, |f| f.per_second),
             Quotient::LatencyOfEcho => self.ratio(System::Echo, |f| f.p50_us),
             Quotient::RateOfRedis => self.ratio(System::Redis, |f| f.per_second),
-            Quotient::BytesOfRedis | Quotient::LatencyOfQuiet | Quotient::RateOfCopy => None,
+            _ => None,
         }
     }
 
     /// Rounds in which others had so much of the CPUs that the figures say little.
     fn disturbed(&self) -> usize {
-        self.rounds.iter().filter(|round| noise(round) > CALM).count()
+        self.rounds.iter().filter(|round| noise(round.iter().flatten()) > CALM).count()
     }
 
     /// Its table of systems.
     pub fn table(&self) -> String {
-        let mut lines = vec![
-            cells([
-                self.row.name,
-                "operations/s",
-                "p50 µs",
-                "p99 µs",
-                "p99.9 µs",
-                "server CPU µs/op",
-                "CPU of others",
-            ]),
-            cells(["---"; 7]),
-        ];
-        for system in System::ALL {
-            let show = |figure: fn(&Figures) -> Option<f64>| {
-                self.spread(system, figure).map_or("–".into(), |s| short(s.median))
-            };
-            let rate = self.spread(system, |f| Some(f.per_second));
-            let others = self.spread(system, |f| Some(100.0 * f.others));
-            lines.push(cells([
-                system.name(),
-                &rate.map_or("not installed".into(), |s| s.to_string()),
-                &show(|f| Some(f.p50_us)),
-                &show(|f| Some(f.p99_us)),
-                &show(|f| f.p999_us),
-                &show(|f| Some(f.cpu_us)),
-                &others.map_or("–".into(), |s| format!("{:.0} %", s.median)),
-            ]));
-        }
+        let lines = System::ALL.map(|system| {
+            let figures = self.rounds.iter().filter_map(|round| round[system as usize].as_ref());
+            (system.name(), figures.collect())
+        });
         let ratios = [(System::Echo, "the echo's"), (System::Redis, "that of Redis")];
         let ratios = ratios.map(|(system, whose)| {
             self.ratio(system, |f| f.per_second).map(|spread| format!("{spread} of {whose}"))
         });
         let ratios = ratios.into_iter().flatten().collect::<Vec<_>>().join(", ");
-        format!("{}\n\n{}\n\nringkv's rate: {ratios}.\n", self.row.what, lines.join("\n"))
+        let table = figures_table(self.row.name, &lines);
+        format!("{}\n\n{table}\n\nringkv's rate: {ratios}.\n", self.row.what)
     }
+}
+
+/// A table of what was measured in turns: who, with its figures of all rounds.
+pub fn figures_table(name: &str, measured: &[(&str, Vec<&Figures>)]) -> String {
+    let mut lines = vec![
+        cells([name, "operations/s", "p50 µs", "p99 µs", "p99.9 µs", "server CPU µs/op", "CPU of others"]),
+        cells(["---"; 7]),
+    ];
+    for (who, rounds) in measured {
+        let spread =
+            |figure: fn(&Figures) -> Option<f64>| Spread::of(rounds.iter().copied().filter_map(figure));
+        let show = |figure| spread(figure).map_or("–".into(), |s| short(s.median));
+        let rate = spread(|f| Some(f.per_second));
+        let others = spread(|f| Some(100.0 * f.others));
+        lines.push(cells([
+            who,
+            &rate.map_or("not installed".into(), |s| s.to_string()),
+            &show(|f| Some(f.p50_us)),
+            &show(|f| Some(f.p99_us)),
+            &show(|f| f.p999_us),
+            &show(|f| Some(f.cpu_us)),
+            &others.map_or("–".into(), |s| format!("{:.0} %", s.median)),
+        ]));
+    }
+    lines.join("\n")
 }
 
 /// The row about memory.
@@ -109,7 +116,7 @@ pub fn memory_table(bytes: &Bytes) -> String {
 
 /// Which goals are reached.
 pub fn goals(measured: &[Measured], bytes: Option<&Bytes>, moves: Option<&Moves>) -> String {
-    let mut lines = vec![cells(["row", "ringkv by", "measured", "reach", "aim", ""]), cells(["---"; 6])];
+    let mut lines = Vec::new();
     for row in measured {
         let note = disturbance(row.disturbed(), row.rounds.len(), "rounds");
         lines.push(goal(row.row.name, row.row.goal, row.quotient(), &note));
@@ -123,14 +130,22 @@ pub fn goals(measured: &[Measured], bytes: Option<&Bytes>, moves: Option<&Moves>
         lines.push(goal(moving::NAME, moving::GOAL_LATENCY, moves.latency(), &note));
         lines.push(goal(moving::NAME, moving::GOAL_RATE, moves.rate(), &note));
     }
-    lines.join("\n") + "\n"
+    goal_table(&lines)
 }
 
-fn disturbance(disturbed: usize, all: usize, what: &str) -> String {
+/// The table of such lines as [`goal`] makes.
+pub fn goal_table(lines: &[String]) -> String {
+    let head = [cells(["row", "ringkv by", "measured", "reach", "aim", ""]), cells(["---"; 6])];
+    [&head, lines].concat().join("\n") + "\n"
+}
+
+/// What is said beside a verdict where so many of all were disturbed.
+pub fn disturbance(disturbed: usize, all: usize, what: &str) -> String {
     if disturbed == 0 { String::new() } else { format!(", {disturbed} of {all} {what} disturbed") }
 }
 
-fn goal(name: &str, goal: Goal, measured: Option<Spread>, note: &str) -> String {
+/// Whether a goal is reached, as a line.
+pub fn goal(name: &str, goal: Goal, measured: Option<Spread>, note: &str) -> String {
     let (by, more) = match goal.quotient {
         Quotient::RateOfEcho => ("the echo's rate", true),
         Quotient::LatencyOfEcho => ("the echo's median latency", false),
@@ -138,6 +153,11 @@ fn goal(name: &str, goal: Goal, measured: Option<Spread>, note: &str) -> String 
         Quotient::BytesOfRedis => ("the resident bytes of Redis", false),
         Quotient::LatencyOfQuiet => ("its clients' p99 without a move", false),
         Quotient::RateOfCopy => ("a plain copy's rate", true),
+        Quotient::CpuOfOneReplica => ("the CPU time of a put to one replica", false),
+        Quotient::RateOfOneReplica => ("the rate of gets of one replica", true),
+        Quotient::PartOfPut => ("the CPU time of whole puts", false),
+        Quotient::BytesOfWaiting => ("puts that wait: bytes of each", false),
+        Quotient::SecondsToNotice => ("kills: seconds until all know", false),
     };
     let verdict = measured.map_or("skipped", |Spread { median, .. }| {
         let meets = |wanted: f64| if more { median >= wanted } else { median <= wanted };
@@ -190,19 +210,20 @@ pub fn circumstances(plan: &Plan) -> String {
     )
 }
 
-/// Puts the results into the file, between two marks; what stands around them stays.
-pub fn write(path: &Path, results: &str) -> Result<()> {
+/// Puts the results into the file, between the marks of their section; what stands around them stays.
+pub fn write(path: &Path, section: &Section, results: &str) -> Result<()> {
     let old = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         old => old.with_context(|| format!("cannot read {}", path.display()))?,
     };
-    std::fs::write(path, placed(&old, results)).with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(path, placed(&old, section, results))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn placed(old: &str, results: &str) -> String {
-    let (before, rest) = old.split_once(BEGIN).unwrap_or((old, ""));
+fn placed(old: &str, Section(begin): &Section, results: &str) -> String {
+    let (before, rest) = old.split_once(begin).unwrap_or((old, ""));
     let after = rest.split_once(END).map_or("\n", |(_, after)| after);
-    format!("{before}{BEGIN}\n\n{}\n\n{END}{after}", results.trim())
+    format!("{before}{begin}\n\n{}\n\n{END}{after}", results.trim())
 }
 
 #[cfg(test)]
@@ -255,9 +276,11 @@ mod tests {
 
     #[test]
     fn results_replace_results_and_nothing_else() {
-        let first = placed("# Title\n", "old");
-        let second = placed(&(first + "more\n"), "new");
-        assert!(second.starts_with("# Title\n") && second.ends_with("more\n"), "{second}");
+        let first = placed("# Title\n", &PEERS, "old");
+        let other = placed(&(first + "more\n"), &REPLICATED, "other");
+        let second = placed(&(other + "end\n"), &PEERS, "new");
+        assert!(second.starts_with("# Title\n") && second.ends_with("end\n"), "{second}");
         assert!(second.contains("new") && !second.contains("old"), "{second}");
+        assert!(second.contains("more\n") && second.contains("\n\nother\n\n"), "{second}");
     }
 }

@@ -1,5 +1,6 @@
 //! The rows that are measured, and the measuring of one.
 
+use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -12,7 +13,7 @@ use crate::traffic::Traffic;
 /// Keys in one MGET or MPUT.
 pub const BATCH: usize = 32;
 
-/// What of ringkv is divided by what of whom.
+/// What is held against a goal: what of ringkv, divided by what of whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quotient {
     /// Its rate by the echo's.
@@ -27,6 +28,16 @@ pub enum Quotient {
     LatencyOfQuiet,
     /// Records it moves in a second by those of a plain copy.
     RateOfCopy,
+    /// CPU time of a put to three replicas, of all nodes together, by that of a put to one.
+    CpuOfOneReplica,
+    /// Gets a second at R = 1 of three replicas by those of one.
+    RateOfOneReplica,
+    /// CPU time that the sums for anti-entropy take, by that of whole puts.
+    PartOfPut,
+    /// Bytes that a coordinator holds by puts that wait.
+    BytesOfWaiting,
+    /// Seconds until all know of a killed node.
+    SecondsToNotice,
 }
 
 /// What is to be reached, and what is aimed at.
@@ -143,8 +154,25 @@ pub const CALM: f64 = 0.1;
 pub const PATIENCE: usize = 4;
 
 /// How much others disturbed a round at worst.
-pub fn noise(round: &Round) -> f64 {
-    round.iter().flatten().map(|figures| figures.others).fold(0.0, f64::max)
+pub fn noise<'a>(round: impl IntoIterator<Item = &'a Figures>) -> f64 {
+    round.into_iter().map(|figures| figures.others).fold(0.0, f64::max)
+}
+
+/// So many rounds. While others disturb, rounds are added, within `PATIENCE`; of all, the least disturbed ones are
+/// returned.
+pub fn calmest<R>(
+    wanted: usize,
+    noise: impl Fn(&R) -> f64,
+    mut round: impl FnMut() -> Result<R>,
+) -> Result<Vec<R>> {
+    let mut rounds = Vec::new();
+    let calm = |rounds: &[R]| rounds.iter().filter(|round| noise(round) <= CALM).count();
+    while calm(&rounds) < wanted && rounds.len() < PATIENCE * wanted {
+        rounds.push(round()?);
+    }
+    rounds.sort_by(|a, b| noise(a).total_cmp(&noise(b)));
+    rounds.truncate(wanted);
+    Ok(rounds)
 }
 
 /// How long and how often.
@@ -175,7 +203,8 @@ impl Bed {
     pub fn start(plan: Plan) -> Result<Bed> {
         let single = Traffic::single(0..plan.keys);
         let batches = Traffic::batches(0..plan.keys, BATCH as u64);
-        let echo = Server::own(&["serve-echo"], &free_ports::<1>()?)?;
+        let [port] = free_ports()?;
+        let echo = Server::own(&["serve-echo"], &[port], port)?;
         let ringkv = node()?;
         Load::connect(ringkv.port, FILLING, &single, Peer::Ringkv)?.fill()?;
         let redis = redis::start()?;
@@ -186,39 +215,25 @@ impl Bed {
     }
 
     /// Measures a row: in each round every system, in the order of [`System::ALL`]; `None` where Redis is missing.
-    /// While others disturb, rounds are added, within `PATIENCE`; of all, the least disturbed ones are returned.
     pub fn measure(&self, row: &Row) -> Result<Vec<Round>> {
         let mut pace = None;
-        let mut rounds: Vec<Round> = Vec::new();
-        let calm = |rounds: &[Round]| rounds.iter().filter(|round| noise(round) <= CALM).count();
-        while calm(&rounds) < self.plan.rounds && rounds.len() < PATIENCE * self.plan.rounds {
-            let echo = self.load(row, &self.echo, Peer::Echo)?;
-            let ringkv = self.load(row, &self.ringkv, Peer::Ringkv)?;
-            let redis = self.redis.as_ref().map(|redis| self.redis(row, redis, &mut pace)).transpose()?;
-            rounds.push([Some(echo), Some(ringkv), redis]);
-        }
-        rounds.sort_by(|a, b| noise(a).total_cmp(&noise(b)));
-        rounds.truncate(self.plan.rounds);
-        Ok(rounds)
+        calmest(
+            self.plan.rounds,
+            |round: &Round| noise(round.iter().flatten()),
+            || {
+                let echo = self.load(row, &self.echo, Peer::Echo)?;
+                let ringkv = self.load(row, &self.ringkv, Peer::Ringkv)?;
+                let redis = self.redis.as_ref().map(|redis| self.redis(row, redis, &mut pace)).transpose()?;
+                Ok([Some(echo), Some(ringkv), redis])
+            },
+        )
     }
 
     fn load(&self, row: &Row, server: &Server, peer: Peer) -> Result<Figures> {
         let traffic = if row.batch { &self.batches } else { &self.single };
         let mut load = Load::connect(server.port, row.shape, traffic, peer)?;
         load.run(self.plan.warm_up)?;
-        let watch = Watch::start(server)?;
-        let sample = load.run(self.plan.time)?;
-        let operations = sample.exchanges * traffic.keys_each();
-        let (cpu_us, others) = watch.stop(server, operations)?;
-        let micros = |quantile| sample.latency.value_at_quantile(quantile) as f64 / 1e3;
-        Ok(Figures {
-            per_second: operations as f64 / sample.elapsed.as_secs_f64(),
-            p50_us: micros(0.5),
-            p99_us: micros(0.99),
-            p999_us: Some(micros(0.999)),
-            cpu_us,
-            others,
-        })
+        loaded(&mut load, self.plan.time, traffic.keys_each(), from_ref(server))
     }
 
     /// redis-benchmark takes a number of requests, not a time, so a pace is found out first.
@@ -236,9 +251,9 @@ impl Bed {
         };
         let known = run(self.plan.warm_up, known)?.per_second();
         *pace = Some(known);
-        let watch = Watch::start(server)?;
+        let watch = Watch::start(from_ref(server))?;
         let sample = run(self.plan.time, known)?;
-        let (cpu_us, others) = watch.stop(server, sample.requests)?;
+        let (cpu_us, others) = watch.stop(sample.requests)?;
         let Sample { p50_us, p99_us, .. } = sample;
         Ok(Figures { per_second: sample.per_second(), p50_us, p99_us, p999_us: None, cpu_us, others })
     }
@@ -249,25 +264,45 @@ pub const FILLING: Shape = Shape { connections: 1, in_flight: 256 };
 
 /// Starts an empty node.
 pub fn node() -> Result<Server> {
-    Server::own(&["serve-node"], &free_ports::<2>()?)
+    let ports = free_ports::<2>()?;
+    Server::own(&["serve-node", "0", "1"], &ports, ports[0])
+}
+
+/// What so much of a load finds of servers that are warm; `each`: keys in one message.
+pub fn loaded(load: &mut Load, time: Duration, each: u64, servers: &[Server]) -> Result<Figures> {
+    let watch = Watch::start(servers)?;
+    let sample = load.run(time)?;
+    let operations = sample.exchanges * each;
+    let (cpu_us, others) = watch.stop(operations)?;
+    let micros = |quantile| sample.latency.value_at_quantile(quantile) as f64 / 1e3;
+    Ok(Figures {
+        per_second: operations as f64 / sample.elapsed.as_secs_f64(),
+        p50_us: micros(0.5),
+        p99_us: micros(0.99),
+        p999_us: Some(micros(0.999)),
+        cpu_us,
+        others,
+    })
 }
 
 /// Counts CPU time from a moment on.
-struct Watch {
+struct Watch<'a> {
+    servers: &'a [Server],
     began: Instant,
-    server: Duration,
+    spent: Duration,
     own: Duration,
     machine: Duration,
 }
 
-impl Watch {
-    fn start(server: &Server) -> Result<Watch> {
-        Ok(Watch { began: Instant::now(), server: server.cpu()?, own: own_cpu()?, machine: machine_busy()? })
+impl Watch<'_> {
+    fn start(servers: &[Server]) -> Result<Watch<'_>> {
+        let spent = cpu_of(servers)?;
+        Ok(Watch { servers, began: Instant::now(), spent, own: own_cpu()?, machine: machine_busy()? })
     }
 
-    /// The server's microseconds an operation, and the part of the machine that others had.
-    fn stop(self, server: &Server, operations: u64) -> Result<(f64, f64)> {
-        let spent = server.cpu()?.saturating_sub(self.server);
+    /// The servers' microseconds an operation, all together, and the part of the machine that others had.
+    fn stop(self, operations: u64) -> Result<(f64, f64)> {
+        let spent = cpu_of(self.servers)?.saturating_sub(self.spent);
         let own = own_cpu()?.saturating_sub(self.own);
         let busy = machine_busy()?.saturating_sub(self.machine);
         let cpus = std::thread::available_parallelism()?.get() as f64;
@@ -277,9 +312,30 @@ impl Watch {
     }
 }
 
+fn cpu_of(servers: &[Server]) -> Result<Duration> {
+    servers.iter().map(Server::cpu).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn disturbed_rounds_are_repeated_up_to_a_limit_and_the_calmest_count() {
+        let mut rounds = [0.5, 0.0, 0.3, 0.05].into_iter();
+        let calm = calmest(2, |noise| *noise, || Ok(rounds.next().unwrap_or(1.0))).expect("no error");
+        assert_eq!((calm, rounds.next()), (vec![0.0, 0.05], None));
+        let mut measured = 0;
+        let noisy = calmest(
+            2,
+            |noise| *noise,
+            || {
+                measured += 1;
+                Ok(f64::from(measured))
+            },
+        );
+        assert_eq!((noisy.expect("no error"), measured as usize), (vec![1.0, 2.0], 2 * PATIENCE));
+    }
 
     #[test]
     fn redis_has_as_many_keys_in_flight_as_we() {

@@ -7,7 +7,7 @@ use ringkv_common::message::Limits;
 use ringkv_common::name::{NodeName, Ports};
 use ringkv_common::placement::{Strategy, WEIGHT_DEFAULT};
 use ringkv_common::ring::plan::{Founding, found};
-use ringkv_common::ring::{ClusterId, Node};
+use ringkv_common::ring::{ClusterId, Node, Ring};
 use ringkv_server::core::Defaults;
 use ringkv_server::shell::{Config, Shell};
 
@@ -36,37 +36,46 @@ pub fn send_back(socket: &zmq::Socket) -> zmq::Error {
     }
 }
 
-/// A cluster of one node, in memory, with the defaults of `server_consumer`.
-pub fn node(client: u16, peer: u16) -> Result<()> {
+/// Node `n` of a cluster in memory, with the defaults of `server_consumer`. `ports`: of each node the client port and the
+/// peer port.
+pub fn node(n: u16, replicas: usize, ports: &[u16]) -> Result<()> {
     end_with_parent();
-    let name = NodeName(0);
-    let ports = Ports { client, peer, http: 0 };
+    let ring = ring(replicas, ports)?;
+    let node = ring.nodes.get(usize::from(n)).with_context(|| format!("no ports of node {n} are given"))?;
     let shell = Shell::bind(Config {
-        name,
+        name: node.name,
         host: LOOPBACK.into(),
         bind: LOOPBACK.into(),
-        ports,
+        ports: node.ports,
         limits: Limits::default(),
         cluster: "bench".into(),
         consul: String::new(),
         quorums: Defaults::default(),
         faults: None,
     })?;
+    let handle = shell.handle();
+    handle.ring_absent();
+    handle.ring(ring.into());
+    shell.run()?;
+    Ok(())
+}
+
+/// The ring of nodes with these ports: whoever computes it finds the same one.
+pub fn ring(replicas: usize, ports: &[u16]) -> Result<Ring> {
     let founding = Founding {
-        cluster_id: ClusterId(u128::from(std::process::id())),
+        cluster_id: ClusterId(ports.iter().fold(0, |id, port| (id << 16) | u128::from(*port))),
         strategy: Strategy::Consistent,
         chosen: false,
         partitions: 4_096,
-        replicas: 1,
+        replicas,
         balance: Some(5.0),
     };
-    let zone = LOOPBACK.to_owned();
-    let node = Node { name, incarnation: 1, host: zone.clone(), ports, zone, weight: WEIGHT_DEFAULT };
-    let handle = shell.handle();
-    handle.ring_absent();
-    handle.ring(found(&founding, vec![node])?.into());
-    shell.run()?;
-    Ok(())
+    let node = |(n, ports): (u16, &[u16])| {
+        let ports = Ports { client: ports[0], peer: ports[1], http: 0 };
+        let zone = LOOPBACK.to_owned();
+        Node { name: NodeName(n), incarnation: 1, host: zone.clone(), ports, zone, weight: WEIGHT_DEFAULT }
+    };
+    Ok(found(&founding, (0..).zip(ports.chunks_exact(2)).map(node).collect())?)
 }
 
 /// Ends when nobody needs this process any more.
