@@ -11,17 +11,20 @@
 //! ```
 //!
 //! One row is about moving data: a whole cluster is started, gets a steady load, and a node is added and removed
-//! meanwhile; beside it the same records are copied plainly. See [`moving`].
+//! meanwhile; beside it the same records are copied plainly. See [`moving`]. And what replicas cost is measured with
+//! clusters of five nodes, see [`replicated`].
 
 pub mod asking;
 pub mod cluster;
 pub mod copy;
 pub mod cores;
+pub mod counting;
 pub mod load;
 pub mod memory;
 pub mod moving;
 pub mod process;
 pub mod redis;
+pub mod replicated;
 pub mod report;
 pub mod rows;
 pub mod serve;

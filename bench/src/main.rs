@@ -1,5 +1,5 @@
 //! One command: measures a raw libzmq echo, ringkv and Redis side by side and prints their rates, ratios, latencies,
-//! CPU time and memory; and what a move costs clients beside how fast it is.
+//! CPU time and memory; and what a move costs clients beside how fast it is. Or what replication costs.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
+use ringkv_bench::counting::Counting;
 use ringkv_bench::load::{Load, Peer, Shape};
 use ringkv_bench::report::{self, Measured};
 use ringkv_bench::rows::{Bed, FILLING, Plan, ROWS};
 use ringkv_bench::traffic::Traffic;
-use ringkv_bench::{cluster, copy, memory, moving, redis, serve};
+use ringkv_bench::{cluster, copy, memory, moving, redis, replicated, serve};
 
 /// Measures a raw libzmq ROUTER echo, ringkv and Redis side by side
 ///
 /// Examples:
 ///   cargo run --release -p ringkv-bench -- --rows 1x512,memory
 ///   cargo run --release -p ringkv-bench -- --rows move --records 1000000 --foreground 10000
+///   cargo run --release -p ringkv-bench -- --replicated --watch 600
 #[derive(Parser)]
-#[command(version, verbatim_doc_comment, after_help = MOVE)]
+#[command(version, verbatim_doc_comment, after_help = MORE)]
 struct Options {
     /// Half a second a measurement, two rounds, fewer keys: whether it works, not how fast
     #[arg(long)]
@@ -33,7 +35,10 @@ struct Options {
     /// Keys that are written and read
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     keys: u64,
-    /// Only these rows: 1x512, 50x16, 50x1, 1x1, batch, memory, move
+    /// Measure replication instead: five nodes with three replicas beside five with one
+    #[arg(long)]
+    replicated: bool,
+    /// Only these rows: 1x512, 50x16, 50x1, 1x1, batch, memory, move; of --replicated: 50x16, 50x1, waiting, detection
     #[arg(long, value_delimiter = ',', value_name = "ROW")]
     rows: Vec<String>,
     /// Records of the row about moves, half of which move
@@ -42,6 +47,12 @@ struct Options {
     /// Requests a second of the clients in the row about moves
     #[arg(long, default_value_t = 10_000.0, value_name = "N")]
     foreground: f64,
+    /// Nodes that the row `detection` kills, one after the other
+    #[arg(long, default_value_t = 10, value_name = "N", requires = "replicated")]
+    kills: usize,
+    /// Seconds of full load in which the row `detection` counts false suspicions
+    #[arg(long, default_value_t = 60.0, value_name = "S", requires = "replicated")]
+    watch: f64,
     /// Put the results into bench/RESULTS.md
     #[arg(long, conflicts_with_all = ["quick", "rows"])]
     write: bool,
@@ -49,12 +60,19 @@ struct Options {
     part: Option<Part>,
 }
 
-const MOVE: &str = "\
+const MORE: &str = "\
 The row `move`: a cluster of one node, started by server_consumer with the embedded agent, gets requests at a fixed
 rate from clients that do not wait for each other; each latency counts from when its request was due. node-1 is added,
 then removed, again and again; p99 while a move runs is divided by p99 before and after it. Beside it the records that
 moved are copied plainly, from one process's hash map into another's, over loopback. All processes share the machine's
-CPUs.";
+CPUs.
+
+With --replicated, the rows 50x16 and 50x1 send puts alone and gets alone to two clusters of five nodes in turns; each
+connection asks one node for keys that it leads. The row `waiting` counts what a coordinator holds for a put whose
+owners do not answer; the row `detection` kills nodes, and counts suspicions while none is killed.";
+
+/// Puts that wait in the row about them: the tables that hold them are neither full nor just made larger.
+const WAITING_PUTS: usize = 10_000;
 
 /// The parts by themselves, for this program's own use and for a profiler.
 #[derive(Subcommand)]
@@ -89,7 +107,7 @@ enum Part {
 
 /// A node allocates and frees a record a write, on one thread: glibc's allocator took a fifth of its time.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Counting<mimalloc::MiMalloc> = Counting(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -135,7 +153,11 @@ fn compare(options: &Options) -> Result<()> {
         !(options.write && cfg!(debug_assertions)),
         "figures of a debug build are not worth writing down: cargo run --release -p ringkv-bench -- --write"
     );
-    let names: Vec<&str> = ROWS.iter().map(|row| row.name).chain([memory::NAME, moving::NAME]).collect();
+    let names: Vec<&str> = if options.replicated {
+        replicated::names().collect()
+    } else {
+        ROWS.iter().map(|row| row.name).chain([memory::NAME, moving::NAME]).collect()
+    };
     for wanted in &options.rows {
         ensure!(names.contains(&wanted.as_str()), "there is no row \"{wanted}\": {}", names.join(", "));
     }
@@ -146,28 +168,47 @@ fn compare(options: &Options) -> Result<()> {
         warm_up: duration(if options.quick { 0.1 } else { 0.5 })?,
         keys: if options.quick { options.keys.min(20_000) } else { options.keys },
     };
-    if redis::version().is_none() {
-        eprintln!("Redis is missing, so what is measured by it is skipped: install {}", redis::PACKAGES);
-    }
-    let results = measure(options, plan)?;
+    let mut results = String::new();
+    let mut say = |part: String| {
+        println!("{part}");
+        results.push_str(&part);
+        results.push('\n');
+    };
+    say(report::circumstances(&plan));
+    let section = if options.replicated {
+        replicated::measure(replicated_plan(options, plan)?, |name| options.wants(name), say)?;
+        report::REPLICATED
+    } else {
+        measure(options, plan, say)?;
+        report::PEERS
+    };
     if options.write {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md");
-        report::write(&path, &report::PEERS, &results)?;
+        report::write(&path, &section, &results)?;
         eprintln!("written to {}", path.display());
     }
     Ok(())
 }
 
-/// Measures, prints each table as soon as it is known, and returns all of it.
-fn measure(options: &Options, plan: Plan) -> Result<String> {
-    let wanted = |name: &str| options.rows.is_empty() || options.rows.iter().any(|row| row == name);
-    let mut text = String::new();
-    let mut say = |part: String| {
-        println!("{part}");
-        text.push_str(&part);
-        text.push('\n');
-    };
-    say(report::circumstances(&plan));
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.rows.is_empty() || self.rows.iter().any(|row| row == name)
+    }
+}
+
+fn replicated_plan(options: &Options, turns: Plan) -> Result<replicated::Plan> {
+    ensure!(options.kills > 0, "0 kills measure nothing: give --kills 1 or more");
+    let (kills, watch) =
+        if options.quick { (options.kills.min(2), 2.0) } else { (options.kills, options.watch) };
+    Ok(replicated::Plan { turns, puts: WAITING_PUTS, kills, watch: duration(watch)? })
+}
+
+/// Measures ringkv beside its peers, and says each table as soon as it is known.
+fn measure(options: &Options, plan: Plan, mut say: impl FnMut(String)) -> Result<()> {
+    if redis::version().is_none() {
+        eprintln!("Redis is missing, so what is measured by it is skipped: install {}", redis::PACKAGES);
+    }
+    let wanted = |name: &str| options.wants(name);
     let mut measured = Vec::new();
     let rows: Vec<_> = ROWS.iter().filter(|row| wanted(row.name)).collect();
     if !rows.is_empty() {
@@ -193,7 +234,7 @@ fn measure(options: &Options, plan: Plan) -> Result<String> {
         say(moves.table());
     }
     say(report::goals(&measured, bytes.as_ref(), moves.as_ref()));
-    Ok(text)
+    Ok(())
 }
 
 fn duration(seconds: f64) -> Result<Duration> {
