@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use self::bed::{BUSY, Bed, ROWS, Round, Suspicions};
+use self::bed::{Bed, ROWS, Round, Row, Suspicions};
 use crate::rows::{self, Goal, Quotient, goal};
 
 /// Owners of a key where it has several.
@@ -57,8 +57,7 @@ pub struct Plan {
 /// What was measured of what was wanted.
 #[derive(Default)]
 struct Measured {
-    /// Of [`BUSY`].
-    busy: Vec<Round>,
+    rows: Vec<(Row, Vec<Round>)>,
     waiting: Option<f64>,
     /// Seconds of each kill.
     kills: Vec<f64>,
@@ -83,9 +82,7 @@ pub fn measure(plan: Plan, wanted: impl Fn(&str) -> bool, mut say: impl FnMut(St
         for row in rows {
             let rounds = bed.measure(row)?;
             say(tables::turns(row, &rounds));
-            if row.name == BUSY.name {
-                measured.busy = rounds;
-            }
+            measured.rows.push((*row, rounds));
         }
         if wanted(DETECTION) {
             let suspicions = measured.suspicions.insert(bed.suspicions(plan.watch)?);

@@ -75,14 +75,15 @@ pub fn detection(kills: &[f64], suspicions: &Suspicions) -> String {
 
 /// Which goals are reached.
 pub fn goals(measured: &Measured) -> String {
-    let Measured { busy, waiting, kills, suspicions } = measured;
+    let Measured { rows, waiting, kills, suspicions } = measured;
     let mut lines = Vec::new();
-    if !busy.is_empty() {
-        let disturbed = busy.iter().filter(|round| noise(&round.turns) > CALM).count();
-        let note = disturbance(disturbed, busy.len(), "rounds");
-        lines.push(goal("put", GOAL_PUT, cost(busy), &note));
-        lines.push(goal("get", GOAL_GET, gets(busy), &note));
-        lines.push(goal("sums", GOAL_SUMS, sums(busy), &note));
+    for (row, rounds) in rows {
+        let disturbed = rounds.iter().filter(|round| noise(&round.turns) > CALM).count();
+        let note = disturbance(disturbed, rounds.len(), "rounds");
+        let name = |what| format!("{what} {}", row.name);
+        lines.push(goal(&name("put"), GOAL_PUT, cost(rounds), &note));
+        lines.push(goal(&name("get"), GOAL_GET, gets(rounds), &note));
+        lines.push(goal(&name("sums"), GOAL_SUMS, sums(rounds), &note));
     }
     if let Some(bytes) = waiting {
         lines.push(goal(WAITING, GOAL_WAITING, Spread::of([*bytes]), ""));
@@ -118,7 +119,7 @@ mod tests {
     }
 
     fn said(round: Round) -> String {
-        goals(&Measured { busy: vec![round; 3], ..Measured::default() })
+        goals(&Measured { rows: vec![(BUSY, vec![round; 3])], ..Measured::default() })
     }
 
     #[test]
