@@ -1,6 +1,7 @@
 //! The load: C DEALER connections, each with F requests in flight, from one thread.
 //!
-//! Every reply is compared byte for byte with the right one, and a wrong, late or missing one ends the run. Replies may
+//! Every reply is compared byte for byte with the right one, and a wrong, late or missing one ends the run (errors do not,
+//! where they are let pass). Replies may
 //! overtake each other where two requests are for one key, so a reply answers the oldest request that it is right
 //! for. The echo and ringkv get their requests from this very same code.
 
@@ -14,6 +15,9 @@ use crate::traffic::{Ask, Traffic, splitmix};
 
 /// How long a reply may take before the run is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// How an error begins.
+const ERROR: &[u8] = br#"{"status":"ERROR""#;
 
 /// Connections, and requests in flight on each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,8 @@ pub struct Load<'a> {
     /// What is sent over each connection: the first one's comes first, and so on, again and again.
     traffics: Vec<&'a Traffic>,
     peer: Peer,
+    /// How many errors came, where they do not end the run.
+    errors: Option<u64>,
     began: Instant,
     random: u64,
     /// The message that is made or compared.
@@ -89,10 +95,21 @@ impl<'a> Load<'a> {
             in_flight: shape.in_flight,
             traffics: targets.iter().map(|(_, traffic)| *traffic).collect(),
             peer,
+            errors: None,
             began: Instant::now(),
             random: 1,
             scratch: Vec::new(),
         })
+    }
+
+    /// From now on errors do not end a run: they are counted.
+    pub fn let_errors_pass(&mut self) {
+        self.errors.get_or_insert(0);
+    }
+
+    /// Errors that were let pass.
+    pub fn errors(&self) -> u64 {
+        self.errors.unwrap_or(0)
     }
 
     /// Sends every write once.
@@ -196,6 +213,15 @@ impl<'a> Load<'a> {
                 return Ok(Some(sent));
             }
         }
+        // An error does not say what it answers. It is taken to answer the oldest request; where that was another one,
+        // a reply comes that answers none, and stands for the oldest in its turn: as many as were sent are answered.
+        if let Some(errors) = &mut self.errors
+            && (*errors > 0 || reply.starts_with(ERROR))
+            && let Some((sent, _)) = connection.waiting.pop_front()
+        {
+            *errors += u64::from(reply.starts_with(ERROR));
+            return Ok(Some(sent));
+        }
         let shown: String = String::from_utf8_lossy(&reply).chars().take(300).collect();
         bail!("no request that waits is answered by {shown}")
     }
@@ -214,15 +240,48 @@ mod tests {
     use super::*;
     use crate::serve;
 
-    /// A bound echo on a thread; it ends with its context.
-    fn echo() -> (zmq::Context, u16) {
+    /// A server on a thread; it ends with its context.
+    fn server<T>(serve: impl FnOnce(&zmq::Socket) -> T + Send + 'static) -> (zmq::Context, u16) {
         let context = zmq::Context::new();
         let socket = context.socket(zmq::ROUTER).expect("a socket");
         socket.bind("tcp://127.0.0.1:*").expect("a port");
         let endpoint = socket.get_last_endpoint().expect("bound").expect("UTF-8");
         let port = endpoint.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port");
-        std::thread::spawn(move || serve::send_back(&socket));
+        std::thread::spawn(move || {
+            serve(&socket);
+        });
         (context, port)
+    }
+
+    fn echo() -> (zmq::Context, u16) {
+        server(serve::send_back)
+    }
+
+    /// Answers every third request by an error.
+    fn refuse(socket: &zmq::Socket) -> Result<(), zmq::Error> {
+        for n in 0.. {
+            let mut frames = socket.recv_multipart(0)?;
+            if n % 3 == 0 {
+                frames.truncate(1);
+                frames.push(ERROR.to_vec());
+            }
+            socket.send_multipart(frames, 0)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn errors_end_a_run_unless_they_are_let_pass() {
+        let (_context, port) = server(refuse);
+        let traffic = Traffic::single(0..300);
+        let shape = Shape { connections: 3, in_flight: 5 };
+        let mut load = Load::connect(port, shape, &traffic, Peer::Echo).expect("connects");
+        let error = load.fill().expect_err("an error came").to_string();
+        assert!(error.contains(r#"answered by {"status":"ERROR""#), "{error}");
+        let mut load = Load::connect(port, shape, &traffic, Peer::Echo).expect("connects");
+        load.let_errors_pass();
+        load.fill().expect("every write is answered");
+        assert_eq!(load.errors(), 100);
     }
 
     #[test]

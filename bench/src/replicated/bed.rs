@@ -81,6 +81,8 @@ pub struct Suspicions {
     pub time: Duration,
     /// The load.
     pub figures: Figures,
+    /// How many requests were answered by an error.
+    pub errors: u64,
     /// How often a node suspected another.
     pub suspected: u64,
     /// How often it called it down.
@@ -143,9 +145,13 @@ impl Bed {
     /// Loads three replicas for so long, and counts who is suspected though all live.
     pub fn suspicions(&self, time: Duration) -> Result<Suspicions> {
         let [suspected, down] = self.suspected()?;
-        let figures = self.three.measure(BUSY.shape, Mix::Both, self.plan.warm_up, time)?;
+        let Cluster { members, led } = &self.three;
+        let (figures, errors) = members.with_load(led, Mix::Both, BUSY.shape, |load| {
+            load.let_errors_pass();
+            Ok((loaded(load, time, 1, &members.servers)?, load.errors()))
+        })?;
         let after = self.suspected()?;
-        Ok(Suspicions { time, figures, suspected: after[0] - suspected, down: after[1] - down })
+        Ok(Suspicions { time, figures, errors, suspected: after[0] - suspected, down: after[1] - down })
     }
 
     /// How often any node suspected another, and called it down, since they began.

@@ -59,11 +59,11 @@ pub fn waiting(puts: usize, bytes: f64) -> String {
 /// The row about killed and suspected nodes.
 pub fn detection(kills: &[f64], suspicions: &Suspicions) -> String {
     let took = Spread::of(kills.iter().copied());
-    let Suspicions { time, figures, suspected, down } = suspicions;
+    let Suspicions { time, figures, errors, suspected, down } = suspicions;
     format!(
         "{} nodes of five killed, one after the other: all others call it down after {} s\n\n\
-         {time:?} of puts and gets, {} connections × {} in flight, {} operations/s, others had {:.0} % of the CPUs: \
-         {suspected} times a node that lived was suspected by another one, {down} times called down\n",
+         {time:?} of puts and gets, {} connections × {} in flight, {} operations/s, {errors} of them answered \
+         by an error; others had {:.0} % of the CPUs: {suspected} times a node that lived was suspected by another one, {down} times called down\n",
         kills.len(),
         took.map_or("–".into(), |spread| spread.to_string()),
         BUSY.shape.connections,
@@ -115,7 +115,7 @@ mod tests {
 
     fn suspicions() -> Suspicions {
         let figures = figures(1e5, 1.0, 0.0);
-        Suspicions { time: Duration::from_secs(60), figures, suspected: 3, down: 1 }
+        Suspicions { time: Duration::from_secs(60), figures, errors: 2, suspected: 3, down: 1 }
     }
 
     fn said(round: Round) -> String {
@@ -151,6 +151,7 @@ mod tests {
         assert!(Turn::ALL.iter().all(|turn| text.contains(&format!("| {} |", turn.name()))), "{text}");
         let text = detection(&[0.9], &suspicions());
         assert!(text.contains("60s of puts and gets") && text.contains("3 times a node"), "{text}");
+        assert!(text.contains("s, 2 of them answered by an error"), "{text}");
         assert!(waiting(10, 700.4).contains(": 700 bytes each"));
     }
 }
