@@ -70,8 +70,18 @@ impl Turn {
 pub struct Round {
     /// In the order of [`Turn::ALL`].
     pub turns: [Figures; 5],
+    /// How many requests were answered by an error.
+    pub errors: u64,
     /// Microseconds of a put that a store takes to keep its sums.
     pub upkeep_us: f64,
+}
+
+impl Round {
+    /// How much it was disturbed. Where CPUs are short, owners may be silent for so long that requests fail: such a round
+    /// counts as wholly disturbed.
+    pub fn noise(&self) -> f64 {
+        if self.errors > 0 { 1.0 } else { noise(&self.turns) }
+    }
 }
 
 /// What a long load over three replicas came to.
@@ -103,10 +113,12 @@ impl Cluster {
         Ok(Cluster { members, led })
     }
 
-    fn measure(&self, shape: Shape, mix: Mix, warm_up: Duration, time: Duration) -> Result<Figures> {
+    /// The figures, and how many requests were answered by an error.
+    fn measure(&self, shape: Shape, mix: Mix, warm_up: Duration, time: Duration) -> Result<(Figures, u64)> {
         self.members.with_load(&self.led, mix, shape, |load| {
+            load.let_errors_pass();
             load.run(warm_up)?;
-            loaded(load, time, 1, &self.members.servers)
+            Ok((loaded(load, time, 1, &self.members.servers)?, load.errors()))
         })
     }
 }
@@ -129,27 +141,28 @@ impl Bed {
     /// Measures a row in rounds.
     pub fn measure(&mut self, row: &Row) -> Result<Vec<Round>> {
         let rounds = self.plan.rounds;
-        calmest(rounds, |round: &Round| noise(&round.turns), || self.round(row))
+        calmest(rounds, Round::noise, || self.round(row))
     }
 
     fn round(&mut self, row: &Row) -> Result<Round> {
-        let turns = Turn::ALL.map(|turn| {
+        let mut errors = 0;
+        let mut measure = |turn: Turn| -> Result<Figures> {
             let one = matches!(turn, Turn::PutOne | Turn::GetOne);
             let cluster = if one { &self.one } else { &self.three };
-            cluster.measure(row.shape, turn.mix(), self.plan.warm_up, self.plan.time)
-        });
-        let [a, b, c, d, e] = turns;
-        Ok(Round { turns: [a?, b?, c?, d?, e?], upkeep_us: self.upkeep.measure() })
+            let (figures, failed) =
+                cluster.measure(row.shape, turn.mix(), self.plan.warm_up, self.plan.time)?;
+            errors += failed;
+            Ok(figures)
+        };
+        let [a, b, c, d, e] = Turn::ALL.map(&mut measure);
+        let turns = [a?, b?, c?, d?, e?];
+        Ok(Round { turns, errors, upkeep_us: self.upkeep.measure() })
     }
 
     /// Loads three replicas for so long, and counts who is suspected though all live.
     pub fn suspicions(&self, time: Duration) -> Result<Suspicions> {
         let [suspected, down] = self.suspected()?;
-        let Cluster { members, led } = &self.three;
-        let (figures, errors) = members.with_load(led, Mix::Both, BUSY.shape, |load| {
-            load.let_errors_pass();
-            Ok((loaded(load, time, 1, &members.servers)?, load.errors()))
-        })?;
+        let (figures, errors) = self.three.measure(BUSY.shape, Mix::Both, self.plan.warm_up, time)?;
         let after = self.suspected()?;
         Ok(Suspicions { time, figures, errors, suspected: after[0] - suspected, down: after[1] - down })
     }

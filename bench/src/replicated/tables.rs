@@ -5,7 +5,7 @@ use super::{
     DETECTION, GOAL_DETECTION, GOAL_GET, GOAL_PUT, GOAL_SUMS, GOAL_WAITING, Measured, REPLICAS, WAITING,
 };
 use crate::report::{disturbance, figures_table, goal, goal_table};
-use crate::rows::{CALM, Figures, noise};
+use crate::rows::{CALM, Figures};
 use crate::stats::{Spread, short};
 
 /// CPU time of a put to three replicas by that of one to one, each round by itself.
@@ -37,7 +37,7 @@ pub fn turns(row: &Row, rounds: &[Round]) -> String {
     format!(
         "{} connections × {} in flight, spread evenly over five nodes; each asks for what its node leads\n\n{}\n\n\
          A put to three replicas takes {} of the CPU time of one to one, all nodes together, and keeping the sums of \
-         three stores {} of that, {} µs each. Gets at R = 1: {} of the rate with one replica.\n",
+         three stores {} of that, {} µs each. Gets at R = 1: {} of the rate with one replica. {} requests failed.\n",
         row.shape.connections,
         row.shape.in_flight,
         figures_table(row.name, &lines),
@@ -45,6 +45,7 @@ pub fn turns(row: &Row, rounds: &[Round]) -> String {
         show(sums(rounds)),
         Spread::of(rounds.iter().map(|round| round.upkeep_us)).map_or("–".into(), |s| short(s.median)),
         show(gets(rounds)),
+        rounds.iter().map(|round| round.errors).sum::<u64>(),
     )
 }
 
@@ -62,8 +63,9 @@ pub fn detection(kills: &[f64], suspicions: &Suspicions) -> String {
     let Suspicions { time, figures, errors, suspected, down } = suspicions;
     format!(
         "{} nodes of five killed, one after the other: all others call it down after {} s\n\n\
-         {time:?} of puts and gets, {} connections × {} in flight, {} operations/s, {errors} of them answered \
-         by an error; others had {:.0} % of the CPUs: {suspected} times a node that lived was suspected by another one, {down} times called down\n",
+         {time:?} of puts and gets, {} connections × {} in flight, {} operations/s, {errors} of them answered by an \
+         error; others had {:.0} % of the CPUs: {suspected} times a node that lived was suspected by another one, \
+         {down} times called down\n",
         kills.len(),
         took.map_or("–".into(), |spread| spread.to_string()),
         BUSY.shape.connections,
@@ -78,7 +80,7 @@ pub fn goals(measured: &Measured) -> String {
     let Measured { rows, waiting, kills, suspicions } = measured;
     let mut lines = Vec::new();
     for (row, rounds) in rows {
-        let disturbed = rounds.iter().filter(|round| noise(&round.turns) > CALM).count();
+        let disturbed = rounds.iter().filter(|round| round.noise() > CALM).count();
         let note = disturbance(disturbed, rounds.len(), "rounds");
         let name = |what| format!("{what} {}", row.name);
         lines.push(goal(&name("put"), GOAL_PUT, cost(rounds), &note));
@@ -110,7 +112,7 @@ mod tests {
     fn round(put_us: f64, gets: f64, upkeep_us: f64, others: f64) -> Round {
         let put = figures(100.0, put_us, others);
         let (one, get) = (figures(100.0, 2.0, others), figures(gets, 1.0, others));
-        Round { turns: [one, put, one, get, get], upkeep_us }
+        Round { turns: [one, put, one, get, get], errors: 0, upkeep_us }
     }
 
     fn suspicions() -> Suspicions {
@@ -130,7 +132,9 @@ mod tests {
         assert!(text.contains("| 0.075 (0.075–0.075) | 0.1 | 0.03 | reached |"), "{text}");
         assert_eq!(said(round(5.0, 100.0, 0.04, 0.0)).matches("| aim |\n").count(), 3);
         assert_eq!(said(round(8.1, 89.0, 0.3, 0.0)).matches("| **missed** |\n").count(), 3);
-        assert_eq!(said(round(8.0, 90.0, 0.2, 0.5)).matches("3 of 3 rounds disturbed |\n").count(), 3);
+        let disturbed = |round| said(round).matches("3 of 3 rounds disturbed |\n").count();
+        assert_eq!(disturbed(round(8.0, 90.0, 0.2, 0.5)), 3);
+        assert_eq!(disturbed(Round { errors: 1, ..round(8.0, 90.0, 0.2, 0.0) }), 3);
     }
 
     #[test]
