@@ -138,10 +138,15 @@ impl Bed {
         Ok(Bed { plan, one: cluster(1)?, three: cluster(REPLICAS)?, upkeep: Upkeep::new()? })
     }
 
-    /// Measures a row in rounds.
-    pub fn measure(&mut self, row: &Row) -> Result<Vec<Round>> {
-        let rounds = self.plan.rounds;
-        calmest(rounds, Round::noise, || self.round(row))
+    /// Measures a row in rounds, and says how many requests failed, in rounds that were repeated, too.
+    pub fn measure(&mut self, row: &Row) -> Result<(Vec<Round>, u64)> {
+        let mut errors = 0;
+        let rounds = calmest(self.plan.rounds, Round::noise, || {
+            let round = self.round(row)?;
+            errors += round.errors;
+            Ok(round)
+        })?;
+        Ok((rounds, errors))
     }
 
     fn round(&mut self, row: &Row) -> Result<Round> {

@@ -80,8 +80,8 @@ pub fn measure(plan: Plan, wanted: impl Fn(&str) -> bool, mut say: impl FnMut(St
     if !rows.is_empty() || wanted(DETECTION) {
         let mut bed = Bed::start(plan.turns)?;
         for row in rows {
-            let rounds = bed.measure(row)?;
-            say(tables::turns(row, &rounds));
+            let (rounds, errors) = bed.measure(row)?;
+            say(tables::turns(row, &rounds, errors));
             measured.rows.push((*row, rounds));
         }
         if wanted(DETECTION) {

@@ -29,15 +29,16 @@ fn sums(rounds: &[Round]) -> Option<Spread> {
     Spread::of(rounds.iter().map(part))
 }
 
-/// A row with turns.
-pub fn turns(row: &Row, rounds: &[Round]) -> String {
+/// A row with turns. `errors`: requests that failed in all rounds, not only in these.
+pub fn turns(row: &Row, rounds: &[Round], errors: u64) -> String {
     let lines =
         Turn::ALL.map(|turn| (turn.name(), rounds.iter().map(|round| &round.turns[turn as usize]).collect()));
     let show = |spread: Option<Spread>| spread.map_or("–".into(), |spread| spread.to_string());
     format!(
         "{} connections × {} in flight, spread evenly over five nodes; each asks for what its node leads\n\n{}\n\n\
          A put to three replicas takes {} of the CPU time of one to one, all nodes together, and keeping the sums of \
-         three stores {} of that, {} µs each. Gets at R = 1: {} of the rate with one replica. {} requests failed.\n",
+         three stores {} of that, {} µs each. Gets at R = 1: {} of the rate with one replica. {errors} requests failed, \
+         repeated rounds included.\n",
         row.shape.connections,
         row.shape.in_flight,
         figures_table(row.name, &lines),
@@ -45,7 +46,6 @@ pub fn turns(row: &Row, rounds: &[Round]) -> String {
         show(sums(rounds)),
         Spread::of(rounds.iter().map(|round| round.upkeep_us)).map_or("–".into(), |s| short(s.median)),
         show(gets(rounds)),
-        rounds.iter().map(|round| round.errors).sum::<u64>(),
     )
 }
 
@@ -151,8 +151,9 @@ mod tests {
 
     #[test]
     fn tables_name_every_turn_and_what_was_counted() {
-        let text = turns(&BUSY, &[round(8.0, 90.0, 0.2, 0.05)]);
+        let text = turns(&BUSY, &[round(8.0, 90.0, 0.2, 0.05)], 5);
         assert!(Turn::ALL.iter().all(|turn| text.contains(&format!("| {} |", turn.name()))), "{text}");
+        assert!(text.contains("5 requests failed"), "{text}");
         let text = detection(&[0.9], &suspicions());
         assert!(text.contains("60s of puts and gets") && text.contains("3 times a node"), "{text}");
         assert!(text.contains("s, 2 of them answered by an error"), "{text}");
