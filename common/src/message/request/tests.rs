@@ -1,8 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::key::Key;
+use crate::message::{Page, Scope, Write};
 
 fn read(body: &str) -> Result<Request, Refused> {
     parse(body.as_bytes(), None, &Limits::default())
