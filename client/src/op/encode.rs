@@ -55,7 +55,7 @@ pub(crate) fn encode(op: &Op, terms: &Terms, out: &mut Vec<u8>) {
         raw(out, "context", context.get());
     }
     wants(out, op);
-    quorum(out, op.quorum.unwrap_or(terms.quorum));
+    quorum(out, op, op.quorum.unwrap_or(terms.quorum));
     field(out, "timeout_ms", &terms.timeout_ms);
     // These replies show the node's epoch by themselves.
     let epoch = terms.epoch.filter(|_| !matches!(op.kind, Kind::Status { .. } | Kind::Explain(_)));
@@ -111,7 +111,12 @@ fn wants(out: &mut Vec<u8>, op: &Op) {
     }
 }
 
-fn quorum(out: &mut Vec<u8>, quorum: Quorum) {
+/// Only where it means something: nodes refuse it elsewhere, and a client's usual quorum is that of all its operations.
+fn quorum(out: &mut Vec<u8>, op: &Op, quorum: Quorum) {
+    let reads = matches!(op.kind, Kind::Get(_) | Kind::Mget(_) | Kind::GetAll(Scope::Cluster, _));
+    if !reads && !op.is_write() {
+        return;
+    }
     match quorum {
         Quorum::Default => {}
         Quorum::One => field(out, "level", "ONE"),
@@ -121,7 +126,7 @@ fn quorum(out: &mut Vec<u8>, quorum: Quorum) {
             if r > 0 {
                 field(out, "r", &r);
             }
-            if w > 0 {
+            if w > 0 && op.is_write() {
                 field(out, "w", &w);
             }
         }
@@ -155,7 +160,10 @@ mod tests {
     use super::*;
 
     fn text(op: &Op) -> String {
-        let quorum = Quorum::Default;
+        text_with(op, Quorum::Default)
+    }
+
+    fn text_with(op: &Op, quorum: Quorum) -> String {
         let terms = Terms { id: 26, client: "c0ffee", epoch: Some(3), quorum, timeout_ms: 2000 };
         let mut out = Vec::new();
         encode(op, &terms, &mut out);
@@ -186,9 +194,10 @@ mod tests {
             Op::fault(node, Fault::Delay { to: Some(node), ms: 7 }),
             Op::repair(node),
         ];
-        for op in ops {
-            let text = text(&op);
-            let request = request::parse(text.as_bytes(), second_frame(&op), &Limits::default())
+        let quorums = [Quorum::Default, Quorum::All, Quorum::Counts { r: 2, w: 2 }];
+        for (op, quorum) in ops.iter().flat_map(|op| quorums.map(|quorum| (op, quorum))) {
+            let text = text_with(op, quorum);
+            let request = request::parse(text.as_bytes(), second_frame(op), &Limits::default())
                 .unwrap_or_else(|(_, failure)| panic!("{text}: {}", failure.message));
             assert_eq!(request.id.as_deref(), Some("26"), "{text}");
             let writes = match &request.operation {

@@ -18,8 +18,26 @@ use crate::version::Content;
 /// The longest `request`, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 64;
 
-/// The names of all operations, for the error that lists them.
-const OPS: &str = "PUT, GET_ONE, GET_ALL, INSERT, UPDATE, DELETE, MPUT, MGET, SEARCH, SHOW_ALL, EXPLAIN, STATUS, PING, REPAIR, FAULT";
+/// The names of all operations. The first two are not named by the error that lists them.
+const OPS: [&str; 17] = [
+    "CONSENT",
+    "ACCEPT_LOSS",
+    "PUT",
+    "GET_ONE",
+    "GET_ALL",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "MPUT",
+    "MGET",
+    "SEARCH",
+    "SHOW_ALL",
+    "EXPLAIN",
+    "STATUS",
+    "PING",
+    "REPAIR",
+    "FAULT",
+];
 
 /// A refused request: the `id` that could still be read, and why.
 pub type Refused = (Option<Box<str>>, Failure);
@@ -86,19 +104,22 @@ fn bad(message: impl Into<String>) -> Failure {
 }
 
 fn understand(f: Fields, second: Option<&[u8]>, limits: &Limits) -> Result<(Operation, Terms), Failure> {
-    let terms = terms(&f)?;
+    let op = &*f.op.0;
+    if !OPS.contains(&op) {
+        return Err(unknown(op));
+    }
     if let Some(id) = f.id {
         within("id", id.get().len(), limits)?;
         text::check(id.get()).map_err(|e| bad(format!("in id: {e}")))?;
     }
-    let op = &*f.op.0;
     let takes_value = matches!(op, "PUT" | "INSERT" | "UPDATE");
     if second.is_some() && !takes_value {
         return Err(bad(format!(
             "{op} takes no second frame: it carries the value of PUT, INSERT and UPDATE"
         )));
     }
-    check_fields(op, &f)?;
+    check_fields(&f)?;
+    let terms = terms(&f)?;
     let operation = match op {
         "PUT" => Operation::One(KeyOp::Write(write(&f, Condition::Always, content(&f, second, limits)?)?)),
         "INSERT" => Operation::One(KeyOp::Write(write(&f, Condition::Absent, content(&f, second, limits)?)?)),
@@ -119,12 +140,14 @@ fn understand(f: Fields, second: Option<&[u8]>, limits: &Limits) -> Result<(Oper
         "ACCEPT_LOSS" => Operation::AcceptLoss,
         "FAULT" => Operation::Fault(fault(&f)?),
         "REPAIR" => Operation::Repair,
-        _ => {
-            let name: String = op.chars().take(64).collect();
-            return Err(Failure::new(Code::UnknownOp, format!("no operation \"{name}\": there are {OPS}")));
-        }
+        op => return Err(unknown(op)),
     };
     Ok((operation, terms))
+}
+
+fn unknown(op: &str) -> Failure {
+    let text = format!("no operation \"{}\": there are {}", shorten(op), OPS[2..].join(", "));
+    Failure::new(Code::UnknownOp, text)
 }
 
 fn shorten(text: &str) -> String {

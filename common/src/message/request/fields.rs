@@ -93,35 +93,47 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// A field that an operation would ignore is a mistake of its sender.
-pub(super) fn check_fields(op: &str, f: &Fields) -> Result<(), Failure> {
-    let allowed: &[(&str, &[&str])] = &[
-        ("key", &["PUT", "INSERT", "UPDATE", "DELETE", "GET_ONE", "SEARCH", "EXPLAIN"]),
-        ("value", &["PUT", "INSERT", "UPDATE"]),
-        ("context", &["PUT", "INSERT", "UPDATE", "DELETE"]),
-        ("items", &["MPUT"]),
-        ("keys", &["MGET"]),
-        ("scope", &["GET_ALL"]),
-        ("limit", &["GET_ALL", "SHOW_ALL"]),
-        ("cursor", &["GET_ALL", "SHOW_ALL"]),
-        ("fault", &["FAULT"]),
+const WRITE_ONE: &[&str] = &["PUT", "INSERT", "UPDATE", "DELETE"];
+
+/// A field that an operation would ignore is a mistake of its sender. `id`, `timeout_ms` and `epoch` mean something to all.
+pub(super) fn check_fields(f: &Fields) -> Result<(), Failure> {
+    let has: [(bool, &str, &[&[&str]]); 19] = [
+        (f.key.is_some(), "key", &[WRITE_ONE, &["GET_ONE", "SEARCH", "EXPLAIN"]]),
+        (f.hash.is_some(), "hash", &[WRITE_ONE, &["GET_ONE", "SEARCH", "EXPLAIN"]]),
+        (f.value.is_some(), "value", &[&["PUT", "INSERT", "UPDATE"]]),
+        (f.context.is_some(), "context", &[WRITE_ONE]),
+        (f.request.is_some(), "request", &[WRITE_ONE, &["MPUT"]]),
+        (f.items.is_some(), "items", &[&["MPUT"]]),
+        (f.keys.is_some(), "keys", &[&["MGET"]]),
+        // Of a write, too: so many owners are asked before one that depends on what there is.
+        (f.r.is_some(), "r", &[&["GET_ONE", "MGET", "GET_ALL"], WRITE_ONE, &["MPUT"]]),
+        (f.w.is_some(), "w", &[WRITE_ONE, &["MPUT"]]),
+        (f.level.is_some(), "level", &[&["GET_ONE", "MGET", "GET_ALL"], WRITE_ONE, &["MPUT"]]),
+        (f.quorum.is_some(), "quorum", &[&["GET_ONE", "MGET"], WRITE_ONE, &["MPUT"]]),
+        (f.want.is_some(), "want", &[&["GET_ONE", "MGET"], WRITE_ONE, &["MPUT", "STATUS"]]),
+        (f.scope.is_some(), "scope", &[&["GET_ALL"]]),
+        (f.limit.is_some(), "limit", &[&["GET_ALL", "SHOW_ALL"]]),
+        (f.cursor.is_some(), "cursor", &[&["GET_ALL", "SHOW_ALL"]]),
+        (f.change.is_some(), "change", &[&["CONSENT"]]),
+        (f.base.is_some(), "base", &[&["CONSENT"]]),
+        (f.reach.is_some(), "reach", &[&["CONSENT"]]),
+        (f.fault.is_some(), "fault", &[&["FAULT"]]),
     ];
-    let given = [
-        f.key.is_some(),
-        f.value.is_some(),
-        f.context.is_some(),
-        f.items.is_some(),
-        f.keys.is_some(),
-        f.scope.is_some(),
-        f.limit.is_some(),
-        f.cursor.is_some(),
-        f.fault.is_some(),
-    ];
-    let known =
-        allowed.iter().any(|(_, ops)| ops.contains(&op)) || matches!(op, "STATUS" | "PING" | "REPAIR");
-    for ((field, ops), given) in allowed.iter().zip(given) {
-        if given && known && !ops.contains(&op) {
-            return Err(bad(format!("{op} has no field \"{field}\"")));
+    let op = &*f.op.0;
+    for (_, field, ops) in has.iter().filter(|(given, ..)| *given) {
+        if !ops.iter().any(|ops| ops.contains(&op)) {
+            let ops = ops.concat();
+            let verb = if ops.len() == 1 { "has" } else { "have" };
+            return Err(bad(format!("{op} has no field \"{field}\": {} {verb} it", ops.join(", "))));
+        }
+    }
+    if op == "GET_ALL" && f.scope.as_ref().is_none_or(|scope| scope.0 != "cluster") {
+        for (given, field) in [(f.r.is_some(), "r"), (f.level.is_some(), "level")] {
+            if given {
+                return Err(bad(format!(
+                    "GET_ALL has the field \"{field}\" only with \"scope\":\"cluster\": else the node asks no other"
+                )));
+            }
         }
     }
     Ok(())

@@ -46,18 +46,23 @@ fn sloppy(text: &str) -> Result<bool, Failure> {
 
 fn wants(f: &Fields) -> Result<Wants, Failure> {
     let mut wants = Wants::default();
+    let may: &[&str] = match &*f.op.0 {
+        "STATUS" => &["ring", "report"],
+        "GET_ONE" => &["context", "receipt", "raw"],
+        "MGET" | "MPUT" => &["context"],
+        _ => &["context", "receipt"],
+    };
     for want in f.want.iter().flatten() {
         match &*want.0 {
+            other if !may.contains(&other) => {
+                let (other, may) = (shorten(other), may.join(", "));
+                return Err(bad(format!("want has \"{other}\": of {} it may have {may}", f.op.0)));
+            }
             "context" => wants.context = true,
             "receipt" => wants.receipt = true,
             "raw" => wants.raw = true,
-            "ring" | "report" if f.op.0 == "STATUS" => {}
-            other => {
-                return Err(bad(format!(
-                    "want has \"{}\": it may have context, receipt, raw",
-                    shorten(other)
-                )));
-            }
+            // STATUS looks for its own itself.
+            _ => {}
         }
     }
     Ok(wants)

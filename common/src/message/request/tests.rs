@@ -91,6 +91,19 @@ fn every_bad_request_is_told_what_is_wrong_with_it() {
         (r#"{"op":"GET_ALL","limit":0}"#, BadRequest, "limit is 0"),
         (r#"{"op":"GET_ALL","scope":"all"}"#, BadRequest, "node or cluster"),
         (r#"{"op":"GET_ALL","cursor":"!"}"#, BadRequest, "unchanged"),
+        (
+            r#"{"op":"GET_ALL","r":1}"#,
+            BadRequest,
+            "GET_ALL has the field \"r\" only with \"scope\":\"cluster\"",
+        ),
+        (r#"{"op":"GET_ALL","scope":"node","level":"ALL"}"#, BadRequest, "the field \"level\" only with"),
+        (
+            r#"{"op":"GET_ONE","key":"a","want":["ring"]}"#,
+            BadRequest,
+            "of GET_ONE it may have context, receipt, raw",
+        ),
+        (r#"{"op":"MGET","keys":["a"],"want":["receipt"]}"#, BadRequest, "of MGET it may have context"),
+        (r#"{"op":"STATUS","want":["raw"]}"#, BadRequest, "of STATUS it may have ring, report"),
         (r#"{"op":"MPUT"}"#, BadRequest, "needs the field \"items\""),
         (r#"{"op":"MGET","keys":[1]}"#, BadRequest, "a string"),
         (r#"{"op":"MPUT","items":[{"key":"a"}]}"#, BadRequest, "missing field `value`"),
@@ -101,6 +114,79 @@ fn every_bad_request_is_told_what_is_wrong_with_it() {
         assert_eq!(got, *code, "{shown}: {message}");
         assert!(message.contains(part), "{shown}: {message}");
     }
+}
+
+/// Every field beside `op`, with a value that it may have.
+const FIELDS: [(&str, &str); 22] = [
+    ("key", r#""k""#),
+    ("hash", r#""a921e3704fda881d""#),
+    ("value", "1"),
+    ("context", "{}"),
+    ("request", r#""q""#),
+    ("items", r#"[{"key":"a","value":1}]"#),
+    ("keys", r#"["a"]"#),
+    ("r", "1"),
+    ("w", "1"),
+    ("level", r#""ONE""#),
+    ("quorum", r#""strict""#),
+    ("want", "[]"),
+    ("scope", r#""cluster""#),
+    ("limit", "1"),
+    ("cursor", r#""YQ""#),
+    ("change", r#"{"op":"remove","node":"node-1"}"#),
+    ("base", "1"),
+    ("reach", "[]"),
+    ("fault", r#"{"do":"fail"}"#),
+    ("timeout_ms", "7"),
+    ("epoch", "1"),
+    ("id", "1"),
+];
+
+#[test]
+fn a_field_of_other_operations_is_refused_and_the_error_names_those() {
+    let put = "key hash value context request r w level quorum want timeout_ms epoch id";
+    // What each operation needs, and all that it may have.
+    let ops: [(&str, &[&str], &str); 17] = [
+        ("PUT", &["key", "value"], put),
+        ("INSERT", &["key", "value"], put),
+        ("UPDATE", &["key", "value"], put),
+        ("DELETE", &["key"], "key hash context request r w level quorum want timeout_ms epoch id"),
+        ("GET_ONE", &["key"], "key hash r level quorum want timeout_ms epoch id"),
+        ("MPUT", &["items"], "items request r w level quorum want timeout_ms epoch id"),
+        ("MGET", &["keys"], "keys r level quorum want timeout_ms epoch id"),
+        ("GET_ALL", &["scope"], "scope limit cursor r level timeout_ms epoch id"),
+        ("SHOW_ALL", &[], "limit cursor timeout_ms epoch id"),
+        ("SEARCH", &["key"], "key hash timeout_ms epoch id"),
+        ("EXPLAIN", &["key"], "key hash timeout_ms epoch id"),
+        ("STATUS", &[], "want timeout_ms epoch id"),
+        ("PING", &[], "timeout_ms epoch id"),
+        ("CONSENT", &["change", "base"], "change base reach timeout_ms epoch id"),
+        ("ACCEPT_LOSS", &[], "timeout_ms epoch id"),
+        ("FAULT", &["fault"], "fault timeout_ms epoch id"),
+        ("REPAIR", &[], "timeout_ms epoch id"),
+    ];
+    let may = |all: &str, field: &str| all.split(' ').any(|one| one == field);
+    for (op, needs, all) in ops {
+        for (field, value) in FIELDS {
+            let needed = FIELDS.iter().filter(|(f, _)| needs.contains(f) && *f != field);
+            let rest: String = needed.map(|(f, v)| format!(r#","{f}":{v}"#)).collect();
+            let body = format!(r#"{{"op":"{op}","{field}":{value}{rest}}}"#);
+            if may(all, field) {
+                assert!(read(&body).is_ok(), "{body}: {:?}", read(&body));
+                continue;
+            }
+            let (code, message) = refused(&body);
+            assert_eq!(code, Code::BadRequest, "{body}: {message}");
+            assert!(message.contains(&format!("{op} has no field \"{field}\"")), "{body}: {message}");
+            let have = ops.iter().filter(|(_, _, all)| may(all, field));
+            have.for_each(|(other, ..)| assert!(message.contains(other), "{body}: {message}"));
+        }
+    }
+}
+
+#[test]
+fn what_is_null_is_not_given() {
+    assert!(read(r#"{"op":"PING","w":null,"key":null}"#).is_ok());
 }
 
 #[test]
