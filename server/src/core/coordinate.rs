@@ -1,7 +1,5 @@
 //! Who does an operation on a key: this node, once the key's state is known, or the owner it is forwarded to.
 
-use std::sync::Arc;
-
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::Message;
 use ringkv_common::message::{Code, Failure, KeyOp, Level, Outcome, Terms};
@@ -25,7 +23,11 @@ impl Node {
                 Failure::new(Code::NotReady, format!("{} has no ring yet, try again soon", self.id.name));
             return self.conclude(origin, terms, Some(op.key()), Outcome::Failed(failure), &[], false);
         };
-        if let Some(failure) = impossible(&ring, &op, &terms) {
+        let counts: &[_] = match op {
+            KeyOp::Read(_) => &[("r", terms.read)],
+            KeyOp::Write(_) => &[("r", terms.read), ("w", terms.write)],
+        };
+        if let Some(failure) = impossible(&ring, counts) {
             return self.conclude(origin, terms, Some(op.key()), Outcome::Failed(failure), &[], false);
         }
         let deadline_us = self.now.after_ms(u64::from(terms.timeout_ms));
@@ -267,15 +269,14 @@ fn bytes_of(op: &KeyOp) -> usize {
     }
 }
 
-/// More replicas than there are can never answer.
-fn impossible(ring: &Arc<Ring>, op: &KeyOp, terms: &Terms) -> Option<Failure> {
-    let (name, level) = match op {
-        KeyOp::Read(_) => ("r", terms.read),
-        KeyOp::Write(_) => ("w", terms.write),
-    };
-    let Some(Level::Count(count)) = level else { return None };
+/// More replicas than there are can never answer. Each count has the name of its field.
+pub(super) fn impossible(ring: &Ring, counts: &[(&str, Option<Level>)]) -> Option<Failure> {
     let replicas = ring.owners.width();
-    (count as usize > replicas).then(|| {
-        Failure::new(Code::BadRequest, format!("{name} is {count}, a key has {replicas} replicas here"))
+    counts.iter().find_map(|(name, level)| match level {
+        Some(Level::Count(count)) if *count as usize > replicas => {
+            let text = format!("{name} is {count}, a key has {replicas} replicas here");
+            Some(Failure::new(Code::BadRequest, text))
+        }
+        _ => None,
     })
 }

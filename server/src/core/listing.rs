@@ -8,6 +8,7 @@ use ringkv_common::message::{Code, Failure, Page, Scope, Terms};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::Ring;
 
+use super::coordinate::impossible;
 use super::effect::{Client, Effect, Token};
 use super::quorums::Row;
 use super::slice::Gathered;
@@ -74,6 +75,9 @@ impl Node {
 
     fn begin_listing(&mut self, client: Client, id: Option<Box<str>>, terms: Terms, what: What, page: Page) {
         let Some(ring) = self.ring.clone() else { return self.no_ring(client, id.as_deref()) };
+        if let Some(failure) = impossible(&ring, &[("r", terms.read)]) {
+            return self.refuse(client, id.as_deref(), &failure);
+        }
         if self.membership.listings >= LISTINGS_MAX {
             let text = format!("{LISTINGS_MAX} listings are under way at {}, try again later", self.id.name);
             return self.refuse(client, id.as_deref(), &Failure::new(Code::Overloaded, text));

@@ -71,6 +71,23 @@ fn a_bad_cursor_is_refused() {
     assert_eq!(code(&bench.asked(r#"{"op":"GET_ALL","limit":0}"#)), "BAD_REQUEST");
 }
 
+#[test]
+fn more_replicas_than_there_are_are_asked_of_no_operation() {
+    let (mut bench, keys) = filled(1);
+    for (op, field) in [
+        (r#""op":"GET_ALL","scope":"cluster""#.to_owned(), "r"),
+        (format!(r#""op":"GET_ONE","key":"{}""#, keys[0]), "r"),
+        (format!(r#""op":"UPDATE","key":"{}","value":2"#, keys[0]), "r"),
+        (format!(r#""op":"UPDATE","key":"{}","value":2"#, keys[0]), "w"),
+    ] {
+        let reply = bench.asked(&format!(r#"{{{op},"{field}":2}}"#));
+        assert_eq!(code(&reply), "BAD_REQUEST", "{op}: {reply}");
+        let why = format!("{field} is 2, a key has 1 replicas here");
+        assert_eq!(reply["message"], why, "{op}");
+    }
+    assert_eq!(shown(&bench.asked(r#"{"op":"GET_ALL","scope":"cluster","r":1}"#)), keys);
+}
+
 /// The fetches among what was sent: id and partition.
 fn fetches(bench: &mut Bench) -> Vec<(u64, u32)> {
     let fetch = |(_, message): (NodeName, Message)| match message {
