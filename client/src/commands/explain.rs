@@ -4,7 +4,7 @@ use ringkv_common::name::NodeName;
 use serde::Deserialize;
 
 use super::records::usage;
-use super::table::{count, table};
+use super::table::{bytes, table};
 use super::{Console, Failure, Outcome};
 use crate::{Client, Op, Reply};
 
@@ -88,7 +88,7 @@ fn explanation(key: &str, e: &Explanation) -> String {
         };
     }
     if e.hints > 0 {
-        text += &format!("{} wait for an owner that was away.\n", count(e.hints, "hint"));
+        text += &format!("Hints of {} wait here for an owner that was away.\n", bytes(e.hints));
     }
     text.trim_end().to_owned()
 }
