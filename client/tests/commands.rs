@@ -366,6 +366,11 @@ fn single_operations_print_for_people_and_for_programs() {
     let (outcome, text) = printed(false, |console| versions::show_all(&mut c, console, Some(NodeName(1))));
     outcome.unwrap();
     assert_eq!(text, "k\tnode-0:1\t1970-01-01 00:00:00.001Z\t\"a b\"\n");
+    printed(false, |console| records::write(&mut c, console, put("hint of k", "v".into()))).0.unwrap();
+    let (_, text) = printed(false, |console| versions::show_all(&mut c, console, Some(NodeName(1))));
+    assert!(text.lines().any(|line| line.starts_with("hint of k\t") && line.ends_with("\t(hint)")), "{text}");
+    assert_eq!(text.matches("(hint)").count(), 1, "what is no hint is not marked: {text}");
+    printed(false, |console| records::delete(&mut c, console, "hint of k", None)).0.unwrap();
     let (_, text) = printed(true, |console| versions::show_all(&mut c, console, None));
     assert_eq!(text.matches("\"versions\":[{").count(), 2, "both nodes show it: {text}");
     let (_, text) = printed(true, |console| records::get_all(&mut c, console, Scope::Cluster, None, Some(5)));

@@ -33,6 +33,8 @@ struct Replica {
 struct Stored {
     key: String,
     versions: Vec<Version>,
+    /// Kept for an owner that was away.
+    hint: bool,
 }
 
 #[derive(Deserialize)]
@@ -153,7 +155,9 @@ fn show_node(client: &mut Client, console: &mut Console, node: NodeName) -> Resu
             }
             let stored: Stored = serde_json::from_str(entry.get())?;
             for version in &stored.versions {
-                console.line(&version.row(&stored.key).join("\t"))?;
+                let mut row = version.row(&stored.key);
+                row.extend(stored.hint.then(|| "(hint)".to_owned()));
+                console.line(&row.join("\t"))?;
             }
         }
         cursor = listing.cursor;

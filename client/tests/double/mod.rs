@@ -326,7 +326,9 @@ fn answer(request: &Request, trick: Option<Trick>, state: &NodeState, shared: &m
         Operation::GetAll(scope, page) => list(*scope, page, state, shared, ring.as_deref(), &envelope),
         Operation::ShowAll(_) => {
             let mut listing = Listing::default();
-            shared.data.iter().for_each(|(key, content)| listing.push_all(key, &siblings(content)));
+            shared.data.iter().for_each(|(key, content)| {
+                listing.push_all(key, &siblings(content), key.text().starts_with("hint"))
+            });
             listing.reply(None, &envelope)
         }
         Operation::Search(key) => {

@@ -234,9 +234,15 @@ impl Listing {
         self.add(|object| found_fields(object, key, &found, false));
     }
 
-    /// Adds all that is stored under a key: every version with its dot, stamp and kind, and the clock.
-    pub fn push_all(&mut self, key: &Key, siblings: &Siblings) {
-        self.add(|object| stored_fields(object, key, siblings));
+    /// Adds all that is stored under a key: every version with its dot, stamp and kind, and the clock. A hint, kept for an
+    /// owner that was away, says so; what is the node's own has no such field.
+    pub fn push_all(&mut self, key: &Key, siblings: &Siblings, hint: bool) {
+        self.add(|object| {
+            stored_fields(object, key, siblings);
+            if hint {
+                object.raw("hint", b"true");
+            }
+        });
     }
 
     fn add(&mut self, fields: impl FnOnce(&mut Object)) {
@@ -348,6 +354,13 @@ mod tests {
             r#"{"status":"ERROR","code":"KEY_NOT_FOUND","message":"no k","lost":true}"#
         );
         assert_eq!(text(Listing::default().reply(None, &plain)), r#"{"collection":[]}"#);
+        let mut stored = Listing::default();
+        stored.push_all(&key("a"), &Siblings::default(), false);
+        stored.push_all(&key("b"), &Siblings::default(), true);
+        assert_eq!(
+            text(stored.reply(None, &plain)),
+            r#"{"collection":[{"key":"a","versions":[],"clock":{}},{"key":"b","versions":[],"clock":{},"hint":true}]}"#
+        );
         assert_eq!(text(many(&[], &[], &plain)), r#"{"status":"OK","results":[]}"#);
     }
 

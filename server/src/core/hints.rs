@@ -60,6 +60,12 @@ impl Node {
         self.ring.as_deref().is_some_and(|ring| !owns(ring))
     }
 
+    /// Whether what this node keeps of a partition are hints: not where it is a former owner's, about to be handed over.
+    pub(super) fn keeps_hints_of(&self, partition: u32) -> bool {
+        let owns = |ring: &ringkv_common::ring::Ring| self.me.is_some_and(|me| ring.holds(me, partition));
+        self.hints.of(partition) > 0 && self.ring.as_deref().is_some_and(|ring| !owns(ring))
+    }
+
     /// Why a hint of a key is not taken, if it is one and has no room.
     pub(super) fn no_room_for_hint(&self, key: &Key, bytes: usize) -> Option<String> {
         if !self.is_hint(key) {

@@ -203,10 +203,13 @@ impl Node {
             return;
         }
         let Some(Task::Listing(listing)) = self.tasks.get(token) else { return };
+        let partition = listing.partition;
         if listing.asked.is_none() && listing.epoch != ring.epoch {
             // The own store was read under a later ring, which may have taken the partition from it.
             return self.list_on(token, &ring);
         }
+        let hint = self.keeps_hints_of(partition);
+        let Some(Task::Listing(listing)) = self.tasks.get(token) else { return };
         listing.asked = None;
         listing.attempts.anew();
         listing.passed_over.clear();
@@ -217,7 +220,7 @@ impl Node {
             }
             match listing.what {
                 What::Values(_) => listing.text.push(&key, &siblings),
-                What::Everything => listing.text.push_all(&key, &siblings),
+                What::Everything => listing.text.push_all(&key, &siblings, hint),
             }
             listing.after = Some(key);
             if listing.text.bytes() > max {

@@ -266,6 +266,20 @@ fn a_hint_stands_in_for_an_owner_that_is_away_and_is_handed_over_when_it_returns
 }
 
 #[test]
+fn of_all_that_a_node_stores_hints_are_marked_and_nothing_else() {
+    let mut group = Group::founded(5);
+    let (owners, others) = group.owners(&key());
+    group.down(&[owners[1]]);
+    assert_eq!(group.ask(owners[0], &put_at(1, ""))["status"], "OK");
+    let mut marks = |nodes: &[u16]| -> Vec<Value> {
+        let shown = nodes.iter().map(|n| group.ask(*n, r#"{"op":"SHOW_ALL"}"#)["collection"].take());
+        shown.flat_map(|records| records.as_array().cloned().unwrap()).map(|r| r["hint"].clone()).collect()
+    };
+    assert_eq!(marks(&others), [true], "one stands in");
+    assert_eq!(marks(&[owners[0], owners[2]]), [Value::Null, Value::Null], "an owner's own are not marked");
+}
+
+#[test]
 fn hints_are_merged_into_reads_and_count_for_nobody() {
     let mut group = Group::founded(5);
     let (owners, others) = group.owners(&key());
