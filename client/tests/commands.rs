@@ -23,6 +23,7 @@ use ringkv_common::message::Code;
 use ringkv_common::name::NodeName;
 use ringkv_common::placement::Strategy;
 use ringkv_common::ring::{Kind, Ring};
+use serde_json::Value as Json;
 
 fn options() -> Options {
     Options { timeout: Duration::from_secs(5), attempt: Duration::from_millis(300), ..Options::default() }
@@ -406,6 +407,21 @@ fn a_node_is_added_and_every_record_read_back() {
     }
     assert_eq!(report["all_checked"], true);
     assert_eq!(c.ring().unwrap().nodes.len(), 4);
+}
+
+#[test]
+fn a_node_is_added_while_another_one_is_silent() {
+    let mut cluster = FakeCluster::new(3);
+    let newcomer = cluster.start_another();
+    let mut c = client(&cluster);
+    (0..300).for_each(|n| drop(c.put(&format!("k{n}"), "v").unwrap()));
+    // Its word in the change is not asked for: it is down, and its launcher knows.
+    cluster.play(2, Trick::Silent(1000));
+    let membership = FakeMembership { newcomer: Some(newcomer), ..FakeMembership::new(&cluster) };
+    let (outcome, report) = json(|console| change(&mut c, &membership, console, &wished(lowest(), 40)));
+    outcome.unwrap();
+    assert_eq!((report["outcome"].as_str(), &report["records_before"]), (Some("done"), &Json::Null));
+    assert!(report["checked"].as_u64().unwrap() > 0, "{report}");
 }
 
 #[test]

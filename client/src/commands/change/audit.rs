@@ -3,7 +3,8 @@
 //! Before the change the nodes are asked how many records they lead, and records are picked from all over the
 //! cluster: all of them where there are few. Afterwards both are looked at again. Nobody else writing, the counts
 //! must be equal. While others write, counts say little, and the picked records say this: each is there, or SEARCH
-//! shows that somebody deleted it, or it is lost.
+//! shows that somebody deleted it, or it is lost. A node that does not answer is passed over: whether a change
+//! may begin without it is for the launchers to say.
 
 use std::time::{Duration, Instant};
 
@@ -13,15 +14,17 @@ use ringkv_common::name::NodeName;
 use ringkv_common::ring::Outcome as Answer;
 use serde::Serialize;
 
-use crate::commands::Failure;
 use crate::commands::drive::drive;
 use crate::commands::dump::cluster_records;
 use crate::commands::table::{count, number};
+use crate::commands::{Console, Failure};
 use crate::retry::Chance;
 use crate::{Client, Document, Error, Op, PageOf, Scope, Status};
 
 /// Places in a node's keys where a sample is begun.
 const PLACES: u64 = 8;
+/// How long a node may take to answer before it is passed over.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the nodes may take to go by the ring that ends the change.
 const SETTLING: Duration = Duration::from_secs(10);
 
@@ -31,6 +34,8 @@ pub(super) struct Sample {
     keys: Vec<String>,
     /// Whether `keys` are all that there were.
     whole: bool,
+    /// Nodes that did not answer.
+    silent: Vec<NodeName>,
 }
 
 /// What is there after.
@@ -52,12 +57,17 @@ pub(super) struct Audit {
 
 impl Sample {
     /// Counts, and picks up to `wanted` records.
-    pub fn take(client: &mut Client, wanted: u64) -> Result<Sample, Failure> {
+    pub fn take(client: &mut Client, console: &Console, wanted: u64) -> Result<Sample, Failure> {
         if wanted == 0 {
-            return Ok(Sample { records: None, keys: Vec::new(), whole: false });
+            return Ok(Sample { records: None, keys: Vec::new(), whole: false, silent: Vec::new() });
         }
-        let records = cluster_records(client);
         let ring = client.ring().cloned().ok_or(Error::NoRing)?;
+        let names: Vec<NodeName> = ring.nodes.iter().map(|n| n.name).collect();
+        let (answering, silent) = heard(client, &names);
+        if !silent.is_empty() {
+            console.say(&format!("no answer from {}: records are picked from the others", list(&silent)));
+        }
+        let records = if silent.is_empty() { cluster_records(client) } else { None };
         let few = records.is_some_and(|n| n <= wanted);
         let mut keys = Vec::new();
         if few {
@@ -65,15 +75,15 @@ impl Sample {
                 keys.push(record?.key);
             }
         } else {
-            let each = wanted.div_ceil(PLACES * ring.nodes.len() as u64).min(1000);
-            for node in ring.nodes.iter().map(|n| n.name) {
+            let each = wanted.div_ceil(PLACES * answering.len().max(1) as u64).min(1000);
+            for node in answering {
                 pick(client, node, each as usize, &mut keys)?;
             }
             keys.sort();
             keys.dedup();
         }
         let whole = records == Some(keys.len() as u64);
-        Ok(Sample { records, keys, whole })
+        Ok(Sample { records, keys, whole, silent })
     }
 
     /// Counts again, and reads back what was picked.
@@ -90,7 +100,7 @@ impl Sample {
         if self.records.is_none() && self.keys.is_empty() {
             return Ok(audit);
         }
-        settle(client, answer.epoch);
+        settle(client, answer.epoch, &self.silent);
         audit.records_after = cluster_records(client);
         let mut keys = self.keys.into_iter();
         let mut absent = Vec::new();
@@ -130,11 +140,24 @@ fn pick(client: &mut Client, node: NodeName, each: usize, keys: &mut Vec<String>
     Ok(())
 }
 
-/// Waits until all nodes go by the ring of this epoch: before that they count by another.
-fn settle(client: &mut Client, epoch: u64) {
+/// Nodes that answer now, and those that do not.
+pub(super) fn heard(client: &mut Client, nodes: &[NodeName]) -> (Vec<NodeName>, Vec<NodeName>) {
+    let (answering, silent): (Vec<_>, Vec<_>) =
+        client.status_of(nodes, PATIENCE).into_iter().partition(|(_, answer)| answer.is_ok());
+    let names = |of: Vec<(NodeName, _)>| of.into_iter().map(|(name, _)| name).collect();
+    (names(answering), names(silent))
+}
+
+/// Names for a sentence.
+pub(super) fn list(nodes: &[NodeName]) -> String {
+    nodes.iter().map(NodeName::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Waits until all nodes but those that are silent go by the ring of this epoch: before that they count by another.
+fn settle(client: &mut Client, epoch: u64, silent: &[NodeName]) {
     let end = Instant::now() + SETTLING;
     let Some(ring) = client.ring().cloned() else { return };
-    let names: Vec<NodeName> = ring.nodes.iter().map(|n| n.name).collect();
+    let names: Vec<NodeName> = ring.nodes.iter().map(|n| n.name).filter(|n| !silent.contains(n)).collect();
     let there = |answer: Result<Document, Error>| {
         answer.and_then(|d| d.read::<Status>()).is_ok_and(|status| status.epoch >= epoch)
     };

@@ -73,7 +73,7 @@ pub fn change(
     console: &mut Console,
     change: &Change,
 ) -> Outcome {
-    let sample = Sample::take(client, change.sample)?;
+    let sample = Sample::take(client, console, change.sample)?;
     let began = Instant::now();
     let placed = match place(client, membership, console, change)? {
         Placed::Signal(signal) => signal,

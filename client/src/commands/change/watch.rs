@@ -9,6 +9,7 @@ use ringkv_common::name::NodeName;
 use ringkv_common::ring::orchestrator::{Report, Standing, standing};
 use ringkv_common::ring::{Outcome as Answer, Phase, Ring, SignalId};
 
+use super::audit::{heard, list};
 use super::place::Ours;
 use crate::commands::table::{bytes, count};
 use crate::commands::{Console, Failure};
@@ -30,6 +31,7 @@ pub(super) fn watch(
     patience: Duration,
 ) -> Result<Answer, Failure> {
     let mut view = View::new(console);
+    let signalled = Instant::now();
     let mut index = 0;
     loop {
         let began = Instant::now();
@@ -52,7 +54,8 @@ pub(super) fn watch(
                 view.show(&ring, &reports, ours);
             }
             Some(running) => view.wait(&format!("{} to end, it is in phase {}", running.kind, running.phase)),
-            None => view.wait("a launcher to take up the signal"),
+            None if signalled.elapsed() < SOON => view.wait(LAUNCHER),
+            None => view.still_waits(&before(client, membership, &ring)?),
         }
         if view.idle() > patience {
             view.end();
@@ -65,6 +68,19 @@ fn reports(client: &mut Client, ring: &Arc<Ring>) -> BTreeMap<NodeName, Report> 
     let names: Vec<NodeName> = ring.nodes.iter().map(|n| n.name).collect();
     let answers = client.status_of(&names, PATIENCE).into_iter();
     answers.filter_map(|(name, answer)| Some((name, answer.ok()?.read::<Status>().ok()?.report))).collect()
+}
+
+/// What a signal waits for where its change does not begin.
+fn before(client: &mut Client, membership: &dyn Membership, ring: &Ring) -> Result<String, Failure> {
+    let health = membership.health()?;
+    // Who is asked, and whose silence is a no. Others are done without, or make a refusal.
+    let asked = |name: &NodeName| health.iter().any(|h| h.node == *name && h.healthy);
+    let asked: Vec<NodeName> = ring.nodes.iter().map(|n| n.name).filter(asked).collect();
+    let (_, silent) = heard(client, &asked);
+    if silent.is_empty() {
+        return Ok(LAUNCHER.to_owned());
+    }
+    Ok(format!("an answer from {}: a change begins when every healthy node agrees to it", list(&silent)))
 }
 
 fn give_up(
@@ -89,6 +105,11 @@ fn give_up(
     let end = if withdrawn { "; the signal was taken back" } else { "" };
     Ok(Failure::failed(format!("no launcher took up {} within {s} s{end}: does one run?", ours.kind)))
 }
+
+/// What is over within this time needs no words.
+const SOON: Duration = Duration::from_secs(1);
+/// What is waited for first of all.
+const LAUNCHER: &str = "a launcher to take up the signal";
 
 /// What a user sees of the change: a bar on a terminal, else a line per phase.
 struct View<'a, 'b> {
@@ -119,14 +140,21 @@ impl<'a, 'b> View<'a, 'b> {
         self.progress.1.elapsed()
     }
 
+    /// Something else to wait for is progress.
     fn wait(&mut self, what: &str) {
+        if self.awaited != what {
+            self.progress.1 = Instant::now();
+        }
+        self.still_waits(what);
+    }
+
+    /// Something else that the same wait is for is none: else nodes that answer by turns would be waited for for ever.
+    fn still_waits(&mut self, what: &str) {
         if self.awaited != what {
             self.awaited = what.to_owned();
             self.said = false;
-            self.progress.1 = Instant::now();
         }
-        // What is over in a moment needs no words.
-        if self.progress.1.elapsed() > Duration::from_secs(1) && !std::mem::replace(&mut self.said, true) {
+        if self.idle() > SOON && !std::mem::replace(&mut self.said, true) {
             self.console.say(&format!("waiting for {what}"));
         }
     }

@@ -169,7 +169,10 @@ impl Orchestrator {
         suspects.extend(few.flat_map(|(_, away)| away));
         if !suspects.is_empty() {
             let suspects: Vec<String> = suspects.iter().map(|n| n.to_string()).collect();
-            return Err(format!("{} would give or take data and cannot be reached", suspects.join(", ")));
+            return Err(format!(
+                "{} would give or take data and cannot be reached: start it again first",
+                suspects.join(", ")
+            ));
         }
         Ok(plan)
     }
@@ -222,6 +225,7 @@ impl Orchestrator {
                 }
                 let why = nos.join("; ");
                 if now.mono_us >= negotiation.began_us + PATIENCE_MS * 1000 {
+                    let why = why + &what_to_do(answers);
                     return self.refuse(ring, signal, kind.to_string(), why, actions);
                 }
                 self.pause(now);
@@ -291,6 +295,19 @@ impl Orchestrator {
         actions.push(Action::Answer(outcome));
         self.forget(&signal.id, actions);
     }
+}
+
+/// What helps against silence of nodes that Consul calls healthy.
+fn what_to_do(answers: &BTreeMap<NodeName, Option<Result<(), String>>>) -> String {
+    let silent = answers.iter().filter(|(_, answer)| answer.is_none());
+    let silent: Vec<String> = silent.map(|(node, _)| node.to_string()).collect();
+    if silent.is_empty() {
+        return String::new();
+    }
+    format!(
+        ". All that Consul calls healthy have to agree: end the process of {}, its launcher starts it again",
+        silent.join(", ")
+    )
 }
 
 fn check(ring: &Ring, kind: Kind) -> Result<(), Refusal> {

@@ -59,7 +59,7 @@ fn a_change_that_needs_a_suspect_node_is_refused_by_name() {
     world.signal("node-1", "remove");
     world.settle(&mut machine);
     let why = world.refused("node-1");
-    assert!(why.contains("node-0 would give or take data and cannot be reached"), "{why}");
+    assert!(why.contains("node-0 would give or take data and cannot be reached: start it again"), "{why}");
 }
 
 #[test]
@@ -84,7 +84,9 @@ fn silence_counts_as_no() {
     let refusal =
         said.iter().find_map(|a| if let Action::Answer(o) = a { Some(o.message.clone()) } else { None });
     assert!(
-        refusal.as_deref().is_some_and(|r| r.contains("node-0 gave no answer within 5 s")),
+        refusal.as_deref().is_some_and(|r| {
+            r.contains("node-0 gave no answer within 5 s") && r.contains("end the process of node-0")
+        }),
         "{refusal:?}"
     );
 }
