@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod support;
+mod support_more;
 
 use rustix::process::Signal;
 use serde_json::json;
 use support::{World, ask, kill, node_pid, pids_of, until};
+use support_more::change;
 
 #[test]
 fn nodes_outlive_a_killed_launcher_and_the_next_one_adopts_them() {
@@ -247,4 +249,23 @@ fn a_removed_node_and_a_reset_cluster_leave_no_ring_behind() {
     assert!(reset.end().success(), "{}", reset.stderr());
     reset.said("forgot the ring in the folders of nodes in ringkv-data/ringkv: 1");
     assert!(!kept(0).exists());
+}
+
+#[test]
+fn the_end_of_a_node_that_was_meant_is_no_death() {
+    let world = World::of_size(2);
+    let mut launcher = world.launch_ready(&[], 2);
+    let old = node_pid(&world.consul.url, 1).unwrap();
+    kill(old, Signal::TERM);
+    launcher.logged("node-1 has ended (exit status: 0): starts it again");
+    until("a new process", || world.status(1).filter(|s| s["epoch"] == 1 && s["pid"] != old));
+    let accepted = ask(world.port(1), &json!({"op": "ACCEPT_LOSS"})).unwrap();
+    assert_eq!(accepted["status"], "OK", "what it held went with its memory: {accepted}");
+    change(&world.consul, "node-1", "remove");
+    // It goes on forwarding for a few seconds: so it mostly ends when its name is wanted again.
+    change(&world.consul, "node-1", "add");
+    until("node-1 in the ring", || world.status(1).filter(|s| s["epoch"] == 9));
+    let said = launcher.stderr();
+    assert!(!said.contains("ERROR") && !said.contains("died"), "{said}");
+    launcher.terminate();
 }

@@ -76,6 +76,11 @@ impl Process {
 pub struct Exit(Option<ExitStatus>);
 
 impl Exit {
+    /// Whether it is known to have ended in order.
+    pub fn was_meant(&self) -> bool {
+        self.0.is_some_and(|status| status.success())
+    }
+
     /// Whether it ended in order, as far as that can be known.
     pub fn is_clean(&self) -> bool {
         self.0.is_none_or(|status| status.success())

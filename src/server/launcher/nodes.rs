@@ -259,7 +259,12 @@ impl Managed {
             if now.duration_since(self.started) >= SETTLED {
                 self.pause = PAUSE.0;
             }
-            tracing::error!("{name} died ({exit}): starts it again in {:?}", self.pause);
+            // One that ends by itself and in order is no loss: its name was removed, and added again before it had ended.
+            if exit.was_meant() {
+                tracing::info!("{name} has ended ({exit}): starts it again in {:?}", self.pause);
+            } else {
+                tracing::error!("{name} died ({exit}): starts it again in {:?}", self.pause);
+            }
             self.state = State::Due(now + self.pause);
             self.pause = (self.pause * 2).min(PAUSE.1);
             return Some(exit);

@@ -138,7 +138,7 @@ fn watch_ring(
                 Some(Ok(ring)) => match keeper.heard(Some(&ring)) {
                     Ok(()) => handle.ring(Arc::new(ring)),
                     Err(why) => {
-                        tracing::error!("ends, to be started anew: {why}");
+                        tracing::warn!("ends, to be started anew: {why}");
                         handle.shut_down();
                     }
                 },
