@@ -4,6 +4,8 @@
 mod support;
 mod support_more;
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::json;
 use support::{World, ask, kill, node_pid, pids_of, until};
@@ -267,5 +269,33 @@ fn the_end_of_a_node_that_was_meant_is_no_death() {
     until("node-1 in the ring", || world.status(1).filter(|s| s["epoch"] == 9));
     let said = launcher.stderr();
     assert!(!said.contains("ERROR") && !said.contains("died"), "{said}");
+    launcher.terminate();
+}
+
+#[test]
+fn rubbish_in_the_rings_place_is_complained_of_once_however_often_it_is_met() {
+    let world = World::of_size(2);
+    let mut launcher = world.launch_ready(&[], 2);
+    let ring = world.consul.get("ringkv/ring").unwrap();
+    world.consul.put("ringkv/ring", "rubbish");
+    // The orchestrator would write a ring now, and meets the rubbish with every attempt.
+    world.consul.put("ringkv/signals/mode", "hrw");
+    let complaints = || {
+        let said = launcher.stderr();
+        let lines = said.lines().filter(|line| line.contains("the ring in Consul is of no use"));
+        // Without the time in front.
+        let mut lines: Vec<String> = lines.filter_map(|l| Some(l.split_once(' ')?.1.to_owned())).collect();
+        lines.sort();
+        lines
+    };
+    until("complaints of the launcher and of all nodes", || (complaints().len() >= 3).then_some(()));
+    // Its attempts are half a second apart. That nothing is said can only be waited for.
+    std::thread::sleep(Duration::from_secs(3));
+    let mut once = complaints();
+    once.dedup();
+    assert_eq!(complaints(), once);
+    world.consul.put("ringkv/ring", &ring);
+    let done = || world.consul.json("ringkv/results/mode").filter(|r| r["outcome"] == "done");
+    until("the migration's end", done);
     launcher.terminate();
 }

@@ -11,6 +11,7 @@
 mod agent;
 mod ask;
 mod cli;
+mod complaint;
 mod descriptors;
 mod hands;
 mod kept;

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use consul::{Client, Query};
+use consul::{Client, Entry, Query};
 use ringkv_common::name::NodeName;
 use ringkv_common::ring::orchestrator::{Action, Config, Event, Orchestrator, Step};
 use ringkv_common::ring::{ClusterId, Outcome, Ring};
@@ -19,6 +19,7 @@ use ringkv_common::time::Now;
 
 use self::lock::Holder;
 use super::ask::{Address, Asker};
+use super::complaint::{Complaint, no_use};
 use super::keys::Keys;
 use super::logs;
 
@@ -53,6 +54,7 @@ impl Hands {
         keys: Keys,
         cluster_id: Option<ClusterId>,
         hold_at: Option<Step>,
+        complaint: Complaint,
         wish: impl Fn(Wish) + Send + 'static,
     ) -> anyhow::Result<Hands> {
         let (events, inbox) = sync_channel(EVENTS_MAX);
@@ -70,6 +72,7 @@ impl Hands {
             inbox,
             queue: VecDeque::new(),
             unfinished: VecDeque::new(),
+            complaint,
             retry_due: Instant::now(),
             addresses: BTreeMap::new(),
             hold_at,
@@ -119,6 +122,8 @@ struct Thread {
     queue: VecDeque<Event>,
     /// Actions that Consul did not take, to be tried again.
     unfinished: VecDeque<Action>,
+    /// Of what stands in Consul for the ring: it is met anew with every attempt to write one.
+    complaint: Complaint,
     retry_due: Instant,
     /// Where nodes answer, by the ring and by the catalog.
     addresses: BTreeMap<NodeName, Address>,
@@ -234,40 +239,37 @@ impl Thread {
         }
         while !self.stopping() {
             match self.client.get_with(&self.keys.ring(), &Query::consistent()) {
-                Ok(read) => {
-                    let read = read.value.map(|entry| (Ring::from_json(&entry.value), entry.modify_index));
-                    return match read {
-                        None => self.written(None, 0, won.unwrap_or(false)),
-                        Some((Ok(now), _)) if self.cluster_id.is_some_and(|id| id != now.cluster_id) => {
-                            let (other, ours) = (now.cluster_id, self.cluster_id.unwrap_or_default());
-                            tracing::error!(
-                                "another program wrote a ring of the cluster {other} into Consul, ours is {ours}: it \
-                                 is left as it is"
-                            );
-                            self.pause();
-                            self.queue.push_back(Event::Written(false));
-                        }
-                        Some((Ok(now), at)) => {
-                            // After silence, what stands there tells.
-                            let won = won.unwrap_or_else(|_| now == *ring);
-                            if won {
-                                announce(ring);
-                            }
-                            self.written(Some(Arc::new(now)), at, won);
-                        }
-                        Some((Err(error), _)) => {
-                            tracing::error!("the ring in Consul is of no use, and is left as it is: {error}");
-                            self.pause();
-                            self.queue.push_back(Event::Written(false));
-                        }
-                    };
-                }
+                Ok(read) => return self.read_back(ring, won, read.value),
                 Err(error) => {
                     tracing::debug!("the ring cannot be read: {error}");
                     self.pause();
                 }
             }
         }
+    }
+
+    /// What stands there after an attempt to write this ring.
+    fn read_back(&mut self, ring: &Ring, won: Result<bool, consul::Error>, entry: Option<Entry>) {
+        let Some(entry) = entry else { return self.written(None, 0, won.unwrap_or(false)) };
+        let wrong = match Ring::from_json(&entry.value) {
+            Ok(now) if self.cluster_id.is_none_or(|id| id == now.cluster_id) => {
+                // After silence, what stands there tells.
+                let won = won.unwrap_or_else(|_| now == *ring);
+                if won {
+                    announce(ring);
+                }
+                return self.written(Some(Arc::new(now)), entry.modify_index, won);
+            }
+            Ok(other) => format!(
+                "another program wrote a ring of the cluster {} into Consul, ours is {}: it is left as it is",
+                other.cluster_id,
+                self.cluster_id.unwrap_or_default()
+            ),
+            Err(error) => no_use(&error),
+        };
+        self.complaint.say(&entry.value, &wrong);
+        self.pause();
+        self.queue.push_back(Event::Written(false));
     }
 
     fn written(&mut self, ring: Option<Arc<Ring>>, index: u64, won: bool) {

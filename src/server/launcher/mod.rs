@@ -36,6 +36,7 @@ use self::nodes::Nodes;
 use self::ready::Ready;
 use self::watches::{Seen, Watches};
 use super::cli::Options;
+use super::complaint::Complaint;
 use super::hands::{Hands, Wish};
 use super::refused;
 use super::settings::Settings;
@@ -110,9 +111,18 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
     let wishes = words.clone();
     let wish = move |wish| drop(wishes.send(Word::Wish(wish)));
     let cluster_id = nodes.cluster_id();
-    let hands =
-        Hands::start(config, client.clone(), settings.keys.clone(), cluster_id, settings.hold_at, wish)?;
-    let watches = Watches::start(&client, &settings.keys, cluster_id, &hands.events(), &words)?;
+    let complaint = Complaint::default();
+    let hands = Hands::start(
+        config,
+        client.clone(),
+        settings.keys.clone(),
+        cluster_id,
+        settings.hold_at,
+        complaint.clone(),
+        wish,
+    )?;
+    let watches =
+        Watches::start(&client, &settings.keys, cluster_id, &hands.events(), &words, complaint.clone())?;
 
     let stop = Arc::new(AtomicBool::new(false));
     for place in places {
@@ -127,6 +137,7 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
         ready: Ready::default(),
         strays_due: Instant::now() + STRAYS,
         failed: None,
+        complaint,
         settings,
         nodes,
         hands,
@@ -193,6 +204,8 @@ struct Launcher {
     strays_due: Instant,
     /// Why it ends, where it was not told to.
     failed: Option<anyhow::Error>,
+    /// Of what stands in Consul for the ring.
+    complaint: Complaint,
 }
 
 impl Launcher {
@@ -302,6 +315,7 @@ impl Launcher {
                 self.nodes.adopt_stray(node);
             }
         }
+        self.complaint.remind();
         self.nodes.tick(&self.wanted());
         self.ready.look(self.ring.as_deref(), &self.founders, &self.seen);
     }

@@ -12,6 +12,7 @@ use ringkv_common::ring::{ClusterId, Node, Ring, SignalId};
 
 use super::Word;
 use super::start::{parse_size, shortened};
+use crate::server::complaint::{Complaint, no_use};
 use crate::server::keys::Keys;
 
 /// Four watches. They end when this is dropped.
@@ -27,10 +28,11 @@ impl Watches {
         cluster_id: Option<ClusterId>,
         events: &SyncSender<Event>,
         words: &Sender<Word>,
+        complaint: Complaint,
     ) -> anyhow::Result<Watches> {
         let pace = Pace { burst: 20, per_second: 10.0, pause_max: Duration::from_secs(2), ..Pace::default() };
         let options = WatchOptions { consistent: true, pace, ..WatchOptions::default() };
-        let ring = RingReader { events: events.clone(), words: words.clone(), cluster_id };
+        let ring = RingReader { events: events.clone(), words: words.clone(), cluster_id, complaint };
         let signals = {
             let (events, keys) = (events.clone(), keys.clone());
             move |entries: Vec<Entry>| tell(&events, Event::Signals(signals(&keys, entries)))
@@ -75,6 +77,7 @@ struct RingReader {
     events: SyncSender<Event>,
     words: Sender<Word>,
     cluster_id: Option<ClusterId>,
+    complaint: Complaint,
 }
 
 impl RingReader {
@@ -96,16 +99,20 @@ impl RingReader {
     }
 
     fn take(&mut self, entry: Option<Entry>) {
-        let Some(entry) = entry else { return tell(&self.events, Event::Ring(None, 0)) };
+        let Some(entry) = entry else {
+            self.complaint.end();
+            return tell(&self.events, Event::Ring(None, 0));
+        };
         match Ring::from_json(&entry.value) {
-            Err(error) => tracing::error!("the ring in Consul is of no use, and is left as it is: {error}"),
+            Err(error) => self.complaint.say(&entry.value, &no_use(&error)),
             Ok(ring) if self.cluster_id.is_some_and(|id| id != ring.cluster_id) => {
                 let (id, ours) = (ring.cluster_id, self.cluster_id.unwrap_or_default());
-                tracing::error!(
-                    "the ring in Consul is of the cluster {id}, ours is {ours}: it is left as it is"
-                );
+                let wrong =
+                    format!("the ring in Consul is of the cluster {id}, ours is {ours}: it is left as it is");
+                self.complaint.say(&entry.value, &wrong);
             }
             Ok(ring) => {
+                self.complaint.end();
                 self.cluster_id = Some(ring.cluster_id);
                 let ring = Arc::new(ring);
                 tell(&self.events, Event::Ring(Some(ring.clone()), entry.modify_index));

@@ -29,6 +29,7 @@ use tracing::Span;
 
 pub use self::args::Args;
 use self::presence::Presence;
+use super::complaint::{Complaint, no_use};
 use super::kept::{Keeper, Kept};
 use super::keys::Keys;
 use super::{descriptors, logs, refused};
@@ -125,24 +126,12 @@ fn watch_ring(
 ) -> anyhow::Result<Watch> {
     let span = span.clone();
     let mut away = false;
+    // Somebody may write the same again and again.
+    let complaint = Complaint::default();
     let deliver = move |event: Watched<Option<Entry>>| match event {
         Watched::Changed { value, .. } => {
             let _in = span.enter();
-            match value.map(|entry| Ring::from_json(&entry.value)) {
-                Some(Err(error)) => tracing::error!("the ring in Consul is of no use: {error}"),
-                None => {
-                    // Without a ring nothing can be wrong with this node.
-                    let _ = keeper.heard(None);
-                    handle.ring_absent();
-                }
-                Some(Ok(ring)) => match keeper.heard(Some(&ring)) {
-                    Ok(()) => handle.ring(Arc::new(ring)),
-                    Err(why) => {
-                        tracing::warn!("ends, to be started anew: {why}");
-                        handle.shut_down();
-                    }
-                },
-            }
+            take(value, &handle, &mut keeper, &complaint);
             nudge();
         }
         Watched::Unreachable { error, .. } if !away => {
@@ -170,4 +159,26 @@ fn watch_ring(
         ..WatchOptions::default()
     };
     Ok(client.watch_key(&keys.ring()).options(options).each(deliver)?)
+}
+
+/// What stands for the ring in Consul.
+fn take(entry: Option<Entry>, handle: &Handle, keeper: &mut Keeper, complaint: &Complaint) {
+    let Some(entry) = entry else {
+        complaint.end();
+        // Without a ring nothing can be wrong with this node.
+        let _ = keeper.heard(None);
+        return handle.ring_absent();
+    };
+    let ring = match Ring::from_json(&entry.value) {
+        Ok(ring) => ring,
+        Err(error) => return complaint.say(&entry.value, &no_use(&error)),
+    };
+    complaint.end();
+    match keeper.heard(Some(&ring)) {
+        Ok(()) => handle.ring(Arc::new(ring)),
+        Err(why) => {
+            tracing::warn!("ends, to be started anew: {why}");
+            handle.shut_down();
+        }
+    }
 }
