@@ -43,6 +43,7 @@
 //! A client belongs to one thread at a time: libzmq's sockets stay with whoever calls it. More threads take a client
 //! each. The commands of `client_producer` live here too, behind the feature `commands`.
 
+mod address;
 mod client;
 #[cfg(feature = "commands")]
 pub mod commands;
@@ -56,7 +57,8 @@ pub mod routing;
 mod status;
 mod value;
 
-pub use client::{Client, Completion, Options, Records, Ticket, with_port};
+pub use address::with_port;
+pub use client::{Client, Completion, Options, Records, Ticket};
 pub use error::{Error, Refusal};
 pub use op::{Op, PageOf, Quorum, Scope};
 pub use reply::{Done, Page, Reply};

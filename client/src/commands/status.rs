@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::table::{bar, bytes, count, number, table};
 use super::{Console, Outcome};
-use crate::client::address;
+use crate::address::address;
 use crate::membership::{Health, Membership};
 use crate::{Client, Error, Status};
 

@@ -7,7 +7,7 @@ use ringkv_common::name::NodeName;
 use ringkv_common::ring::Ring;
 
 use super::{Console, Failure};
-use crate::client::shortened;
+use crate::address::shortened;
 use crate::membership::{Health, Membership, MembershipError};
 
 /// How often health is looked at.

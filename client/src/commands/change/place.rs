@@ -8,7 +8,7 @@ use ringkv_common::ring::{Kind, Outcome as Answer, Ring, SignalId, plan};
 use serde_json::json;
 
 use super::{Change, Wish};
-use crate::client::with_port;
+use crate::address::with_port;
 use crate::commands::plan::Newcomer;
 use crate::commands::{Console, Failure};
 use crate::membership::Membership;
