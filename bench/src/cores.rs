@@ -174,7 +174,7 @@ impl Half {
 
     fn hear(&mut self, frame: &[u8]) -> Result<()> {
         let began = Instant::now();
-        let frame = Frame::decode(frame)?;
+        let frame = Frame::decode_all(frame)?.remove(0);
         self.took.decode += began.elapsed();
         self.step(Event::Peer(frame));
         Ok(())

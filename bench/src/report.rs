@@ -12,7 +12,7 @@ use crate::redis;
 use crate::rows::{CALM, Figures, Goal, Plan, Quotient, Round, Row, System, noise};
 use crate::stats::{Spread, short};
 
-/// A part of RESULTS.md that a command writes: how it begins. It ends with [`END`].
+/// A part of RESULTS.md that a command writes: how it begins. It ends with `END`.
 pub struct Section(&'static str);
 
 /// The results beside the peers.

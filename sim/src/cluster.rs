@@ -290,7 +290,7 @@ impl Cluster {
             return;
         }
         self.trace.add(self.now_us, "frame", bytes);
-        let frame = Frame::decode(bytes).expect("it was encoded by a node");
+        let frame = Frame::decode_all(bytes).expect("it was encoded by a node").remove(0);
         self.trace.say(self.now_us, || {
             let text = format!("{:?}", frame.message);
             format!("{from} -> {to} {text}")

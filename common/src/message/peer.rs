@@ -22,8 +22,8 @@ use crate::name::NodeName;
 use crate::ring::ClusterId;
 use crate::version::Siblings;
 
-/// The version of this codec, the first byte of every frame.
-pub const VERSION: u8 = 1;
+/// The version of this codec, the first byte of every message.
+pub const VERSION: u8 = 2;
 
 /// A request's number, unique to its sender while it is under way.
 pub type Id = u64;
@@ -370,7 +370,7 @@ pub struct Frame {
 /// Why a frame was dropped.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum FrameError {
-    /// Not even a version.
+    /// Not even a version, or nothing but it.
     #[error("the frame is empty")]
     Empty,
     /// Written by another release.
@@ -382,30 +382,40 @@ pub enum FrameError {
 }
 
 impl Frame {
-    /// The frame as bytes.
+    /// The frame as a message of its own.
     pub fn encode(&self) -> Vec<u8> {
-        self.encode_in(self.size())
+        Frame::encode_all([self].into_iter(), self.size())
     }
 
-    /// The same, where its size is known.
-    pub fn encode_in(&self, size: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(size);
+    /// Frames as one message, that have so many bytes together: each message has its price, however short it is.
+    pub fn encode_all<'a>(frames: impl Iterator<Item = &'a Frame>, size: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(1 + size);
         bytes.push(VERSION);
-        postcard::to_extend(self, bytes).expect("plain data in memory always encodes")
-    }
-
-    /// How many bytes that are.
-    pub fn size(&self) -> usize {
-        1 + postcard::experimental::serialized_size(self).expect("plain data in memory always encodes")
-    }
-
-    /// Reads a frame.
-    pub fn decode(bytes: &[u8]) -> Result<Frame, FrameError> {
-        match bytes.split_first() {
-            None => Err(FrameError::Empty),
-            Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(FrameError::Malformed),
-            Some((version, _)) => Err(FrameError::Version(*version)),
+        for frame in frames {
+            bytes = postcard::to_extend(frame, bytes).expect("plain data in memory always encodes");
         }
+        bytes
+    }
+
+    /// Its bytes in a message.
+    pub fn size(&self) -> usize {
+        postcard::experimental::serialized_size(self).expect("plain data in memory always encodes")
+    }
+
+    /// Reads the frames of a message: all, or none where one cannot be read.
+    pub fn decode_all(bytes: &[u8]) -> Result<Vec<Frame>, FrameError> {
+        let mut rest = match bytes.split_first() {
+            None | Some((&VERSION, [])) => return Err(FrameError::Empty),
+            Some((&VERSION, rest)) => rest,
+            Some((version, _)) => return Err(FrameError::Version(*version)),
+        };
+        let mut frames = Vec::with_capacity(1);
+        while !rest.is_empty() {
+            let (frame, after) = postcard::take_from_bytes(rest).map_err(FrameError::Malformed)?;
+            frames.push(frame);
+            rest = after;
+        }
+        Ok(frames)
     }
 }
 

@@ -234,9 +234,9 @@ impl Shell {
             let now = self.now();
             let mut busy = self.take_commands(now);
             busy |= self.take_requests(now)?;
+            busy |= self.flush_peers(now);
             busy |= self.take_frames(now)?;
             busy |= self.run_scan(now);
-            busy |= self.flush_peers(now);
             busy |= self.send_late(now);
             if !busy || now.mono_us >= self.listen_at_us {
                 self.listen_at_us = now.mono_us + LISTEN_US;
@@ -246,6 +246,7 @@ impl Shell {
             if self.node.wake_at().is_some_and(|at| at <= now.mono_us) {
                 self.step(now, Event::Tick);
             }
+            busy |= self.flush_peers(now);
             if self.ending && !self.node.owes() {
                 self.end.get_or_insert(End::ShutDown);
             }

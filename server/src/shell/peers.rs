@@ -23,6 +23,8 @@ use super::{Config, ShellError};
 const SENT_BYTES_MAX: usize = 8 << 20;
 /// Bytes that may wait here for a peer that takes no more.
 const WAITING_BYTES_MAX: usize = 32 << 20;
+/// Bytes that go in one message, where they come from several frames: so many have the price of few.
+const TOGETHER_MAX: usize = 32 << 10;
 /// How long a message waits, in milliseconds.
 const WAITING_MS: u64 = 1_000;
 /// Messages at most that wait to be read on one connection of a peer. A value may have 1 MiB, and libzmq counts no bytes;
@@ -56,16 +58,35 @@ struct Peer {
 }
 
 impl Peer {
-    /// Gives a frame of so many bytes to libzmq. Whether it could be sent.
-    fn give(&mut self, frame: &Frame, size: usize) -> bool {
-        if size < COUNTED_FROM {
-            return self.socket.send(frame.encode_in(size), zmq::DONTWAIT).is_ok();
+    /// Gives libzmq what waits, as far as it takes it.
+    fn give(&mut self) {
+        while !self.waiting.is_empty() {
+            let (mut frames, mut size) = (0, 0);
+            for next in &self.waiting {
+                if frames > 0 && size + next.size > TOGETHER_MAX {
+                    break;
+                }
+                (frames, size) = (frames + 1, size + next.size);
+            }
+            if !self.give_first(frames, size) {
+                return;
+            }
+            self.waiting.drain(..frames);
+            self.waiting_bytes -= size;
         }
+    }
+
+    /// Gives so many frames of so many bytes to libzmq as one message. Whether it could be sent.
+    fn give_first(&mut self, frames: usize, size: usize) -> bool {
         let held = self.account.bytes();
-        if held > 0 && held + size > SENT_BYTES_MAX {
+        if size >= COUNTED_FROM && held > 0 && held + size > SENT_BYTES_MAX {
             return false;
         }
-        outgoing::send(&mut self.socket, frame.encode_in(size), zmq::DONTWAIT, &self.account).is_ok()
+        let bytes = Frame::encode_all(self.waiting.iter().take(frames).map(|w| &w.frame), size);
+        if size < COUNTED_FROM {
+            return self.socket.send(bytes, zmq::DONTWAIT).is_ok();
+        }
+        outgoing::send(&mut self.socket, bytes, zmq::DONTWAIT, &self.account).is_ok()
     }
 }
 
@@ -80,7 +101,9 @@ pub struct Peers {
     turns: u64,
     /// What waited for strangers that were forgotten.
     forgotten: Vec<(NodeName, Message)>,
-    /// Frames that could not be read.
+    /// Frames that came together and have yet to be taken.
+    received: VecDeque<Frame>,
+    /// Messages that could not be read.
     pub malformed: u64,
 }
 
@@ -99,6 +122,7 @@ impl Peers {
             peers: BTreeMap::new(),
             turns: 0,
             forgotten: Vec::new(),
+            received: VecDeque::new(),
             malformed: 0,
         };
         Ok((peers, monitor))
@@ -111,6 +135,9 @@ impl Peers {
     /// The next frame that can be read, if one is here.
     pub fn receive(&mut self) -> Result<Option<Frame>, ShellError> {
         loop {
+            if let Some(frame) = self.received.pop_front() {
+                return Ok(Some(frame));
+            }
             let mut first = true;
             let last = loop {
                 let frame = match self.socket.recv_msg(if first { zmq::DONTWAIT } else { 0 }) {
@@ -123,8 +150,8 @@ impl Peers {
                     break frame;
                 }
             };
-            match Frame::decode(&last) {
-                Ok(frame) => return Ok(Some(frame)),
+            match Frame::decode_all(&last) {
+                Ok(frames) => self.received.extend(frames),
                 Err(error) => {
                     self.malformed += 1;
                     // Whoever sends them may send many: a line each time their number has doubled.
@@ -137,7 +164,7 @@ impl Peers {
         }
     }
 
-    /// Tells a peer. Returns the message where it can be neither sent nor kept.
+    /// Tells a peer, with the next flush. Returns the message where it cannot be kept until then.
     pub fn send(&mut self, now: Now, to: NodeName, cluster: ClusterId, message: Message) -> Option<Message> {
         let Some(peer) = self.peers.get_mut(&to) else { return Some(message) };
         let frame = Frame { cluster, from: self.name, message };
@@ -145,14 +172,14 @@ impl Peers {
             return peer.gossip.send(frame.encode(), zmq::DONTWAIT).is_err().then_some(frame.message);
         }
         let size = frame.size();
-        if peer.waiting.is_empty() && peer.give(&frame, size) {
-            return None;
-        }
         if peer.waiting_bytes + size > WAITING_BYTES_MAX {
             return Some(frame.message);
         }
         peer.waiting_bytes += size;
         peer.waiting.push_back(Waiting { since_us: now.mono_us, size, frame });
+        if size >= TOGETHER_MAX {
+            peer.give();
+        }
         None
     }
 
@@ -170,15 +197,13 @@ impl Peers {
     pub fn flush(&mut self, now: Now) -> Vec<(NodeName, Message)> {
         let mut unsent = std::mem::take(&mut self.forgotten);
         for (name, peer) in self.peers.iter_mut().filter(|(_, p)| !p.waiting.is_empty()) {
-            while let Some(first) = peer.waiting.pop_front() {
-                if !peer.give(&first.frame, first.size) {
-                    if first.since_us + WAITING_MS * 1000 > now.mono_us {
-                        peer.waiting.push_front(first);
-                        break;
-                    }
-                    unsent.push((*name, first.frame.message));
-                }
+            peer.give();
+            let late = |waiting: &Waiting| waiting.since_us + WAITING_MS * 1000 <= now.mono_us;
+            while peer.waiting.front().is_some_and(late)
+                && let Some(first) = peer.waiting.pop_front()
+            {
                 peer.waiting_bytes -= first.size;
+                unsent.push((*name, first.frame.message));
             }
         }
         unsent
@@ -301,7 +326,8 @@ mod tests {
             assert!(peers.flush(Now::default()).is_empty());
         }
         let frames = listener.recv_multipart(0).unwrap();
-        assert_eq!(Frame::decode(frames.last().unwrap()).unwrap().message, Message::Welcome);
+        let received = Frame::decode_all(frames.last().unwrap()).unwrap();
+        assert_eq!(received[0].message, Message::Welcome);
     }
 
     #[test]
@@ -325,13 +351,14 @@ mod tests {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
         let before = |what: &str| assert!(std::time::Instant::now() < deadline, "{what}");
         // More than the system takes: the rest is held by libzmq, for one who reads nothing.
-        let peer = peers.peers.get_mut(&NodeName(1)).unwrap();
         let ring = Message::Ring(" ".repeat(1 << 20).into());
-        let frame = Frame { cluster: ClusterId(1), from: NodeName(99), message: ring };
-        while peer.account.bytes() < SENT_BYTES_MAX - (2 << 20) {
-            peer.give(&frame, frame.size());
+        while peers.peers[&NodeName(1)].waiting_bytes == 0 || peers.peers[&NodeName(1)].account.bytes() == 0 {
+            peers.send(Now::default(), NodeName(1), ClusterId(1), ring.clone());
             before("the queue is not full");
         }
+        let peer = peers.peers.get_mut(&NodeName(1)).unwrap();
+        peer.waiting.clear();
+        peer.waiting_bytes = 0;
         drop(first);
         while second.bind(&endpoint).is_err() {
             before("the port is not free again");

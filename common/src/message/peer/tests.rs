@@ -122,7 +122,7 @@ fn frame(message: Message) -> Frame {
 fn every_message_is_read_back_as_written() {
     for message in messages() {
         let frame = frame(message);
-        assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
+        assert_eq!(Frame::decode_all(&frame.encode()), Ok(vec![frame]));
     }
 }
 
@@ -152,15 +152,26 @@ fn a_stretch_whose_bounds_exclude_each_other_has_no_hashes() {
 
 #[test]
 fn cut_frames_and_other_versions_are_refused() {
-    assert_eq!(Frame::decode(&[]), Err(FrameError::Empty));
+    assert_eq!(Frame::decode_all(&[]), Err(FrameError::Empty));
+    assert_eq!(Frame::decode_all(&[VERSION]), Err(FrameError::Empty));
     for message in messages() {
         let mut bytes = frame(message).encode();
         for end in 1..bytes.len().min(200) {
-            assert!(Frame::decode(&bytes[..end]).is_err());
+            assert!(Frame::decode_all(&bytes[..end]).is_err());
         }
-        bytes[0] = 2;
-        assert_eq!(Frame::decode(&bytes), Err(FrameError::Version(2)));
+        bytes[0] = 1;
+        assert_eq!(Frame::decode_all(&bytes), Err(FrameError::Version(1)));
     }
+}
+
+#[test]
+fn frames_of_one_message_come_back_in_order_or_not_at_all() {
+    let frames: Vec<Frame> = messages().into_iter().map(frame).collect();
+    let size = frames.iter().map(Frame::size).sum();
+    let bytes = Frame::encode_all(frames.iter(), size);
+    assert_eq!(bytes.len(), 1 + size);
+    assert!(Frame::decode_all(&bytes[..bytes.len() - 1]).is_err());
+    assert_eq!(Frame::decode_all(&bytes), Ok(frames));
 }
 
 #[test]
@@ -183,6 +194,6 @@ proptest! {
         let mut bytes = frame(all[which.index(all.len())].clone()).encode();
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
-        let _ = Frame::decode(&bytes);
+        let _ = Frame::decode_all(&bytes);
     }
 }

@@ -149,7 +149,7 @@ pub(super) fn question(f: Fields) -> Result<Question, Failure> {
     Ok(Question { kind, base, reach })
 }
 
-/// The JSON of a [`Operation::Consent`].
+/// The JSON of a [`Consent`](crate::message::Operation::Consent).
 pub fn consent_json(question: &Question) -> String {
     #[derive(Serialize)]
     struct Consent<'a> {
