@@ -56,7 +56,7 @@ pub struct Gathering {
     standing_in: Row,
     /// Enough have answered: the digest of what will be shown, and whom it was told.
     chosen: Option<u64>,
-    told: Row,
+    pub(super) told: Row,
     /// Why somebody's answer does not count.
     reasons: Reasons,
 }

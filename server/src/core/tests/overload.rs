@@ -251,6 +251,20 @@ fn who_waits_for_a_silent_node_keeps_no_place() {
 }
 
 #[test]
+fn who_waits_to_show_what_is_not_settled_keeps_no_place() {
+    let mut bench = with_window(&founding(1), 2);
+    let keys: Vec<Key> = keys(|_| true).take(2).collect();
+    bench.withholds = true;
+    bench.ask(&put(&keys[0], "1"));
+    bench.release_one();
+    bench.ask(&get(&keys[0]));
+    bench.ask(&put(&keys[1], "1"));
+    assert_eq!(bench.status().in_line, 1);
+    bench.pass_ms(500);
+    assert_eq!(bench.status().in_line, 0);
+}
+
+#[test]
 fn who_has_yet_to_come_to_something_is_not_told_it_again() {
     let ring = founding_of(3, 3);
     let mut bench = Bench::founded(0, &ring);
