@@ -290,7 +290,8 @@ impl Cluster {
             return;
         }
         self.trace.add(self.now_us, "frame", bytes);
-        let frame = Frame::decode_all(bytes).expect("it was encoded by a node").remove(0);
+        let [frame]: [Frame; 1] =
+            Frame::decode_all(bytes).ok().and_then(|f| f.try_into().ok()).expect("a node encoded one");
         self.trace.say(self.now_us, || {
             let text = format!("{:?}", frame.message);
             format!("{from} -> {to} {text}")

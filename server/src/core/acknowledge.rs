@@ -54,6 +54,7 @@ impl Node {
 
     /// A replica has made a write durable, or what a read told it.
     pub(super) fn acknowledged(&mut self, token: Token, by: NodeName, round: u32, taken: Taken) {
+        self.pace.answered(self.now, by, 0);
         match self.tasks.get(token) {
             Some(Task::Op(Op { stage: OpStage::Writing(writing), attempts, .. })) => {
                 // What was told before the ring changed, or before the write was done once more, counts no more.

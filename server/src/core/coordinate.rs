@@ -39,7 +39,7 @@ impl Node {
             terms,
             deadline_us,
             bytes,
-            has_place: false,
+            placed_us: None,
             stage: OpStage::Waiting,
             attempts: Attempts::default(),
             learned: None,
@@ -92,7 +92,7 @@ impl Node {
     }
 
     /// That no owner answered which was asked to coordinate an operation: the last one, and those in these places of the
-    /// key's row. Who was not asked is down.
+    /// key's row. Who was not asked and is down is named too.
     pub(super) fn unanswered(&self, key: &Key, last: NodeName, places: u32, after_ms: u32) -> String {
         let ring = self.ring.as_deref();
         let row = ring.map(|ring| ring.names(ring.readers(key.partition(ring.partitions))));

@@ -103,7 +103,7 @@ impl Node {
         if under_way && replicas > 1 {
             failure.code = Code::QuorumFailed;
         }
-        failure.indeterminate = maybe_done && failure.code != Code::Overloaded;
+        failure.indeterminate = maybe_done;
         self.give_up(token, failure);
     }
 

@@ -51,12 +51,12 @@ pub struct Gathering {
     /// What each owner that answered holds, as a digest.
     held: SmallVec<[(NodeName, u64); 3]>,
     /// Owners that were asked and have not answered.
-    pub(super) asked: Row,
+    asked: Row,
     /// Who stands in for an owner that is down, and has not answered: it is waited for once, and counts for nobody.
     standing_in: Row,
     /// Enough have answered: the digest of what will be shown, and whom it was told.
     chosen: Option<u64>,
-    pub(super) told: Row,
+    told: Row,
     /// Why somebody's answer does not count.
     reasons: Reasons,
 }
@@ -142,6 +142,8 @@ impl Node {
         counts: bool,
         (knows, round): (bool, u32),
     ) {
+        // Whatever it is about, it is a sign of life.
+        self.pace.answered(self.now, from, 0);
         let Some(Op { stage: OpStage::Gathering(gathering), attempts, .. }) = self.tasks.op(token) else {
             return self.spread_heard(token, from, siblings);
         };
@@ -257,6 +259,9 @@ impl Node {
         }
         lacking.retain(|_| !bug::on(Bug::RepairsNobody));
         gathering.told.extend(lacking.iter().copied());
+        if !lacking.is_empty() {
+            attempts.told = self.pace.tell();
+        }
         let (key, state, round) = (op.key().clone(), gathering.state.clone(), attempts.round);
         for owner in lacking {
             let (key, siblings) = (key.clone(), state.clone());
@@ -400,9 +405,14 @@ impl Node {
 }
 
 impl Gathering {
+    /// The quorum that it needs next.
+    pub(super) fn waits_for(&self) -> &Quorum {
+        if self.answers.verdict() == Verdict::Enough { &self.shown } else { &self.answers }
+    }
+
     /// Why it cannot succeed; after so many milliseconds whoever has not answered is named too.
     pub(super) fn failure(&self, after_ms: Option<u32>) -> Failure {
-        let quorum = if self.answers.verdict() == Verdict::Enough { &self.shown } else { &self.answers };
+        let quorum = self.waits_for();
         let silent = self.asked.iter().chain(&self.told).copied();
         let text = shortfall(quorum, &self.reasons, silent, after_ms);
         Failure::new(Code::QuorumFailed, text)

@@ -1,8 +1,8 @@
 //! How far other nodes have come with what they were told.
 //!
 //! A node takes what comes from another one in order. So one that answers, and has answered nothing that was told as
-//! late as some message, has not come to that message yet; telling it again would only lengthen its line, and where
-//! values are large and many, lines would be made of nothing else.
+//! late as some message, has not come to that message yet, or is at work on it; telling it again would only lengthen its
+//! line, and where values are large and many, lines would be made of nothing else.
 
 use std::collections::BTreeMap;
 

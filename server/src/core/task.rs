@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::num::NonZeroU64;
 
 use ringkv_common::key::Key;
 use ringkv_common::message::peer::{Id, Purpose, Taken};
@@ -77,8 +78,8 @@ pub struct Op {
     pub deadline_us: u64,
     /// Of its key and value, while it waits.
     pub bytes: usize,
-    /// Whether it takes some of the window.
-    pub has_place: bool,
+    /// Since when it takes some of the window.
+    pub placed_us: Option<NonZeroU64>,
     pub stage: OpStage,
     pub attempts: Attempts,
     /// What a write goes by at its next turn.
@@ -86,11 +87,6 @@ pub struct Op {
 }
 
 impl Op {
-    /// When a client asked for it.
-    pub fn came_us(&self) -> u64 {
-        self.deadline_us - u64::from(self.terms.timeout_ms) * 1000
-    }
-
     /// When it is given up: what is in line has to leave time to be done.
     fn ends_us(&self) -> u64 {
         match self.stage {

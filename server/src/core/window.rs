@@ -8,9 +8,11 @@
 //! What waits for a node that is silent is no reason to do less of what others do, and keeps no place.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 
 use ringkv_common::message::{Code, Failure};
 use ringkv_common::name::NodeName;
+use ringkv_common::quorum::{Quorum, Verdict};
 
 use super::effect::Token;
 use super::task::{Op, OpStage, Origin};
@@ -54,7 +56,7 @@ impl Window {
 
     /// An operation's place is free, where it had one.
     pub fn leave(&mut self, op: &mut Op) {
-        if std::mem::take(&mut op.has_place) {
+        if op.placed_us.take().is_some() {
             self.used -= op.cost();
         }
     }
@@ -63,20 +65,21 @@ impl Window {
 impl Node {
     /// Gives an operation that has just come its place, or puts it in line. Whether it may begin.
     pub(super) fn finds_place(&mut self, token: Token) -> bool {
-        let max = self.id.window_bytes;
+        let (now_us, max) = (NonZeroU64::new(self.now.mono_us.max(1)), self.id.window_bytes);
         let Some(op) = self.tasks.op(token) else { return false };
         if let Origin::Peer { .. } | Origin::Nobody = op.origin {
             // It has its place where the client is.
             return true;
         }
-        op.has_place = self.window.line.is_empty() && self.window.has_room(op.cost(), max);
-        if op.has_place {
+        let begins = self.window.line.is_empty() && self.window.has_room(op.cost(), max);
+        if begins {
+            op.placed_us = now_us;
             self.window.used += op.cost();
         } else {
             op.stage = OpStage::InLine;
             self.window.line.push_back((token, op.cost()));
         }
-        op.has_place
+        begins
     }
 
     /// Begins what is in line, as far as there is room.
@@ -84,8 +87,9 @@ impl Node {
         while let Some(ring) = self.ring.clone()
             && let Some(token) = self.window.next(self.id.window_bytes)
         {
+            let now_us = NonZeroU64::new(self.now.mono_us.max(1));
             let Some(op) = self.tasks.op(token) else { continue };
-            (op.has_place, op.stage) = (true, OpStage::Waiting);
+            (op.placed_us, op.stage) = (now_us, OpStage::Waiting);
             self.window.used += op.cost();
             let key = op.op.key().clone();
             self.coordinate(token, &ring, key);
@@ -96,7 +100,8 @@ impl Node {
     pub(super) fn tend_window(&mut self) {
         let Node { tasks, window, pace, now, id, .. } = self;
         let silent = |name: &NodeName| *name != id.name && !pace.answers(*now, *name);
-        for op in tasks.ops().filter(|op| op.has_place && op.came_us() + RESEND_MS * 1000 <= now.mono_us) {
+        let long = |op: &&mut Op| op.placed_us.is_some_and(|at| at.get() + RESEND_MS * 1000 <= now.mono_us);
+        for op in tasks.ops().filter(long) {
             if waits_in_vain(op, silent) {
                 window.leave(op);
             }
@@ -124,12 +129,19 @@ impl Op {
     }
 }
 
-/// Whether an operation waits for a silent node, or for a write that may.
+/// Whether an operation cannot end before a silent node answers, or waits for a write that may not.
 fn waits_in_vain(op: &Op, silent: impl Fn(&NodeName) -> bool) -> bool {
+    let without = |quorum: &Quorum| {
+        let mut left = quorum.clone();
+        for name in quorum.silent().filter(|name| silent(name)) {
+            left.no(name);
+        }
+        left.verdict() == Verdict::Impossible
+    };
     match &op.stage {
         OpStage::Forwarded { to } => silent(to),
-        OpStage::Writing(writing) => writing.quorum.silent().any(|name| silent(&name)),
-        OpStage::Gathering(gathering) => gathering.asked.iter().chain(&gathering.told).any(silent),
+        OpStage::Writing(writing) => without(&writing.quorum),
+        OpStage::Gathering(gathering) => without(gathering.waits_for()),
         OpStage::Reading { .. } => true,
         OpStage::InLine | OpStage::Waiting | OpStage::Ended { .. } => false,
     }

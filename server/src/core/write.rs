@@ -113,8 +113,9 @@ impl Node {
         let Some(Op { op: KeyOp::Write(write), .. }) = self.tasks.op(token) else { return Ok(None) };
         let (condition, request) = (write.condition, write.request.unwrap_or(0));
         let done = state.of_request(request).map(|version| version.dot);
-        if knows || self.requests.knows(key, request) {
-            // What hides it came later, or it is written above that by whoever does it.
+        let under_way = done.is_none() && self.requests.knows(key, request);
+        if knows || under_way || self.requests.vouches(key, request) {
+            // What hides it came later; or it is gone, and written above what it went by by whoever does it.
             return Ok(None);
         }
         if let Some(dot) = done {
@@ -173,8 +174,10 @@ impl Node {
         let mut state = std::mem::take(self.state_of(key));
         let invented = self.invented(&theirs);
         settle_late(key, &state, &mut theirs, &self.requests, None);
-        // What they hold hidden by this write they had before it.
-        theirs.versions.iter().for_each(|version| self.requests.told(self.now, key, version.request));
+        // What they hold hidden by this write they had before it. That they hold the write itself says nothing of that.
+        let own = self.tasks.op(token).map_or(0, |op| op.op.request());
+        let others = theirs.versions.iter().filter(|version| version.request != own);
+        others.for_each(|version| self.requests.told(self.now, key, version.request));
         state.join(&theirs);
         self.forget_hidden(token, key, &state);
         let base = self.digest_for_others(&state);

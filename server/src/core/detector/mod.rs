@@ -136,16 +136,17 @@ impl Detector {
         }
         peer.epoch = epoch;
         self.forgive(now);
-        if let Some(later) = self.life_of(from).filter(|life| life.generation > sender.generation) {
-            // Its clock was set back between two lives. Told only that it is dead it would try the next generation, and
-            // the next: it is shown the last one.
-            self.drive(now, |swim, hands| swim.announce(later, hands));
-            return Ok(());
-        }
         if let Some(higher) = higher {
             // Its clock was set back between two lives.
             self.live_on(now, higher + 1);
-        } else if receiver.generation < mine && packet.header.message != Message::Announce {
+        }
+        if let Some(later) = self.life_of(from).filter(|life| life.generation > sender.generation) {
+            // So was its sender's. Told only that it is dead it would try the next generation, and the next: it is shown
+            // the last one.
+            self.drive(now, |swim, hands| swim.announce(later, hands));
+            return Ok(());
+        }
+        if higher.is_none() && receiver.generation < mine && packet.header.message != Message::Announce {
             // It speaks to an earlier life, so it has not heard of this one.
             self.drive(now, |swim, hands| swim.announce(sender, hands));
         }

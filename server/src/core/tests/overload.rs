@@ -251,6 +251,25 @@ fn who_waits_for_a_silent_node_keeps_no_place() {
 }
 
 #[test]
+fn who_can_do_without_a_silent_owner_keeps_its_place() {
+    let ring = founding_of(3, 3);
+    let mut bench = with_window(&ring, 3);
+    for key in keys(|_| true).take(4) {
+        bench.ask(&put(&key, "1"));
+    }
+    let told = bench.sent().into_iter().find_map(|(_, message)| match message {
+        Message::Replicate { id, .. } => Some(id),
+        _ => None,
+    });
+    bench.pass_ms(200);
+    bench.hear(1, Message::Replicated { id: told.unwrap(), round: 1, taken: Taken::All });
+    bench.ask(&put(&keys(|_| true).nth(4).unwrap(), "1"));
+    assert_eq!(bench.status().in_line, 1);
+    bench.pass_ms(250);
+    assert_eq!(bench.status().in_line, 1, "node-1 answers, and W is two of three");
+}
+
+#[test]
 fn who_waits_to_show_what_is_not_settled_keeps_no_place() {
     let mut bench = with_window(&founding(1), 2);
     let keys: Vec<Key> = keys(|_| true).take(2).collect();

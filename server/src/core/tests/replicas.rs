@@ -365,6 +365,45 @@ fn a_write_that_was_given_up_and_came_too_late_is_done_when_it_is_repeated() {
 }
 
 #[test]
+fn a_given_up_write_that_a_read_has_shown_to_the_others_is_done_when_it_is_repeated() {
+    for at in 0..3 {
+        let mut group = Group::founded(3);
+        let (owners, _) = group.owners(&key());
+        group.node(owners[0]).now.wall_ms += 4_000;
+        group.cut = vec![owners[2]];
+        assert_eq!(group.ask(owners[0], &put_at(2, r#","quorum":"strict""#))["status"], "OK");
+        let write = put_at(1, r#","quorum":"strict","request":"r","timeout_ms":200"#);
+        assert_eq!(code(&group.ask(owners[2], &write)), "QUORUM_FAILED");
+        group.cut.clear();
+        assert_eq!(group.ask(owners[2], &get_at(""))["value"], 2);
+        group.pass_ms(3_000);
+        assert_eq!(group.ask(owners[at], &write)["status"], "OK");
+        for owner in owners {
+            assert_eq!(group.ask(owner, &get_at(""))["value"], 1, "repeated at owner {at}");
+        }
+    }
+}
+
+#[test]
+fn a_write_that_is_repeated_while_it_goes_on_for_nobody_is_done() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    group.node(owners[0]).now.wall_ms += 4_000;
+    group.cut = vec![owners[2]];
+    assert_eq!(group.ask(owners[0], &put_at(2, r#","quorum":"strict""#))["status"], "OK");
+    let write = |ms: u32| put_at(1, &format!(r#","quorum":"strict","request":"r","timeout_ms":{ms}"#));
+    assert_eq!(code(&group.ask(owners[2], &write(200))), "QUORUM_FAILED");
+    let client = group.node(owners[2]).ask(&write(20_000));
+    group.settle();
+    group.cut.clear();
+    group.pass_ms(3_000);
+    assert_eq!(group.node(owners[2]).reply(client), Some(ok()));
+    for owner in owners {
+        assert_eq!(group.ask(owner, &get_at(""))["value"], 1);
+    }
+}
+
+#[test]
 fn a_write_that_learns_of_an_earlier_one_before_any_owner_heard_it_is_above_that() {
     let mut group = Group::founded(3);
     let (owners, _) = group.owners(&key());
