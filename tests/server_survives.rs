@@ -4,6 +4,8 @@
 mod support;
 mod support_more;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -159,7 +161,7 @@ fn an_embedded_agent_that_is_killed_is_started_again_by_its_launcher() {
     kill(before, Signal::KILL);
     launcher.logged("starts it again in 200ms");
     until("another agent", || agent().filter(|pid| *pid != before));
-    until("an agent that answers", || std::net::TcpStream::connect(&at).ok());
+    until("an agent that answers", || TcpStream::connect(&at).ok());
     launcher.terminate();
     assert!(pids_of(&at).is_empty(), "it ends with its launcher");
 }
@@ -298,4 +300,48 @@ fn rubbish_in_the_rings_place_is_complained_of_once_however_often_it_is_met() {
     let done = || world.consul.json("ringkv/results/mode").filter(|r| r["outcome"] == "done");
     until("the migration's end", done);
     launcher.terminate();
+}
+
+/// A client of ZeroMQ's protocol by hand, that has said hello and sends without waiting for anything.
+fn raw_client(port: u16) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut hello = [0; 64];
+    hello[0] = 0xFF;
+    hello[9] = 0x7F;
+    hello[10] = 3;
+    hello[12..16].copy_from_slice(b"NULL");
+    stream.write_all(&hello).unwrap();
+    let ready = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0";
+    stream.write_all(&[4, ready.len() as u8]).unwrap();
+    stream.write_all(ready).unwrap();
+    stream.read_exact(&mut [0; 64 + 2]).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    stream
+}
+
+#[test]
+fn a_crowd_that_asks_for_much_and_hangs_up_ends_no_node() {
+    let world = World::of_size(1);
+    let mut launcher = world.launch_ready(&[], 1);
+    let before = node_pid(&world.consul.url, 0).unwrap();
+    let body = br#"{"op":"PUT","key":"k","value":1}"#;
+    let one = [&[0, body.len() as u8][..], body].concat();
+    let all = one.repeat(1_300);
+    let mut crowd: Vec<(TcpStream, usize)> = (0..600).map(|_| (raw_client(world.port(0)), 0)).collect();
+    // As much as each can send now: the node reads for more than a heartbeat's time.
+    for (stream, sent) in &mut crowd {
+        while *sent < all.len() {
+            match stream.write(&all[*sent..]) {
+                Ok(bytes) => *sent += bytes,
+                Err(_) => break,
+            }
+        }
+    }
+    assert!(crowd.iter().any(|(_, sent)| *sent > 0));
+    drop(crowd);
+    let status = until("an answer when all was read", || world.status(0));
+    assert_eq!(status["pid"].as_i64(), Some(i64::from(before)), "the very same process");
+    launcher.terminate();
+    assert!(!launcher.stderr().contains("died"), "{}", launcher.stderr());
 }

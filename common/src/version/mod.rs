@@ -131,7 +131,8 @@ impl Siblings {
         }
     }
 
-    fn insert(&mut self, version: Version) {
+    /// Adds a version, beside all that is there.
+    pub fn insert(&mut self, version: Version) {
         self.clock.see(version.dot);
         let at = self.versions.partition_point(|held| held.dot < version.dot);
         self.versions.insert(at, version);

@@ -11,7 +11,7 @@ use super::Node;
 use super::effect::{Effect, Token};
 use super::keys::Turn;
 use super::task::Task;
-use super::twins::settle_late;
+use super::twins::{join_without, take_late};
 use crate::store::Measure;
 
 /// Records on their way into the store.
@@ -78,8 +78,9 @@ impl Node {
         let busy = self.keys.get(key).expect("the caller has seen to it");
         let state = busy.state.as_mut().expect("the caller has seen to it");
         let follows = state.is_empty();
-        let changed = settle_late(key, state, &mut news, &self.requests, returns.then_some(self.id.actor))
-            | state.join(&news);
+        let since_loss = returns.then_some(self.id.actor);
+        let late = take_late(key, state, &mut news, &self.requests, since_loss);
+        let changed = join_without(&late, state, &news, &mut self.author);
         if changed && !follows {
             self.requests.missed(self.now, key);
         }

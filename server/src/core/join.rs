@@ -13,7 +13,7 @@ use super::Node;
 use super::effect::{Effect, Token};
 use super::keys::Turn;
 use super::task::{Join, Task};
-use super::twins::{hides, settle_late, taken_out, unseen};
+use super::twins::{hides, join_without, take_late, taken_out, unseen};
 use crate::store::Measure;
 
 /// Milliseconds that a stamp may be ahead: a day, unless the key has such a one already. Nothing could be written above the
@@ -96,8 +96,8 @@ impl Node {
             return self.refuse_stamp(token, news.stamp_max());
         }
         let follows = state.digest() == base;
-        let late = settle_late(&key, state, &mut news, &self.requests, None);
-        if base != 0 && !late && hides(state, &news) {
+        let late = take_late(&key, state, &mut news, &self.requests, None);
+        if base != 0 && late.is_empty() && hides(state, &news) {
             // Its writer does it once more above what it had not seen. Until then it was not done.
             let taken = Taken::Beside(Box::new(state.clone()));
             if let Some(Task::Join(join)) = self.tasks.get(token) {
@@ -113,11 +113,11 @@ impl Node {
             });
         let gone = taken_out(state, &news);
         let before = if state.is_empty() { 0 } else { Measure::of(&key, state).bytes };
-        let changed = state.join(&news) | late;
+        let changed = join_without(&late, state, &news, &mut self.author);
         if changed && !follows {
             self.requests.missed(self.now, &key);
         }
-        let taken = match (late || gone || overtaken, unseen(state, &news)) {
+        let taken = match (!late.is_empty() || gone || overtaken, unseen(state, &news)) {
             (true, _) => Taken::Late(Box::new(state.clone())),
             (_, true) => Taken::Beside(Box::new(state.clone())),
             _ => Taken::All,

@@ -3,7 +3,9 @@
 use ringkv_common::bug::{self, Bug};
 use ringkv_common::key::Key;
 use ringkv_common::version::{Siblings, Version};
+use smallvec::SmallVec;
 
+use super::author::Author;
 use super::requests::Requests;
 
 /// Whether what is told without a context is hidden by what is held and its writer had not seen.
@@ -40,30 +42,58 @@ pub(super) fn taken_out(state: &Siblings, told: &Siblings) -> bool {
     told.versions.iter().any(gone) && state.clock.entries().iter().all(|dot| told.clock.covers(*dot))
 }
 
-/// Takes out of news what is no news though its dots are. Whether there was such. That the state has seen them follows from
+/// Takes out of news what is no news though its dots are, and returns it. That the state has seen them follows from
 /// joining the news, whose clock has them: seen before, they would pass for having superseded what else the news brings of
 /// the same actor.
 ///
 /// A write that its client repeated elsewhere may have been done by two coordinators. Where this node knows its
 /// request and holds its version no more, that was superseded, and so is its twin. And where an accepted loss left
 /// nothing but what this life (`since_loss`) wrote to a key, what comes back is older, whatever its stamp says.
-pub(super) fn settle_late(
+pub(super) fn take_late(
     key: &Key,
     state: &Siblings,
     news: &mut Siblings,
     requests: &Requests,
     since_loss: Option<u128>,
-) -> bool {
+) -> Vec<Version> {
+    let mut late = Vec::new();
     if state.is_empty() || bug::on(Bug::TakesLateTwins) {
-        return false;
+        return late;
     }
     let written_since = since_loss.is_some_and(|id| state.clock.entries().iter().any(|d| d.actor.id == id));
-    let mut changed = false;
     news.versions.retain(|version| {
         let twin = requests.knows(key, version.request) && state.of_request(version.request).is_none();
-        let late = !state.clock.covers(version.dot) && (twin || written_since && !version.contextual);
-        changed |= late;
-        !late
+        let is_late = !state.clock.covers(version.dot) && (twin || written_since && !version.contextual);
+        if is_late {
+            late.push(version.clone());
+        }
+        !is_late
     });
-    changed
+    late
+}
+
+/// Joins news into what is held, that what was late is taken out of. Whether anything changed.
+///
+/// A late twin without a context was written over all that its writer had, and the news' clock says that this is
+/// superseded. But it came after the write that the twin is of: where it is held it is given a new name, which nobody has
+/// taken out. Without that a write that was acknowledged would go with the twin, everywhere.
+pub(super) fn join_without(
+    late: &[Version],
+    state: &mut Siblings,
+    news: &Siblings,
+    author: &mut Author,
+) -> bool {
+    let newest = late.iter().filter(|version| !version.contextual).map(|version| version.stamp).max();
+    let taken = |held: &&Version| {
+        newest.is_some_and(|newest| held.stamp < newest)
+            && news.clock.covers(held.dot)
+            && !news.versions.iter().any(|version| version.dot == held.dot)
+    };
+    let taken: SmallVec<[Version; 1]> = state.versions.iter().filter(taken).cloned().collect();
+    let changed = state.join(news);
+    for version in taken {
+        author.outgrow(&state.clock);
+        state.insert(Version { dot: author.dot(), ..version });
+    }
+    changed || !late.is_empty()
 }

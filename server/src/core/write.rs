@@ -22,7 +22,7 @@ use super::effect::{Effect, Token};
 use super::quorums::{Recipient, Row};
 use super::shortfall::Reasons;
 use super::task::{Op, OpStage, Origin, Writing};
-use super::twins::settle_late;
+use super::twins::{join_without, take_late};
 
 /// Writes at most that go on though their clients were told that time is up.
 const UNSETTLED_MAX: usize = 4096;
@@ -81,8 +81,8 @@ impl Node {
         let before = theirs.as_ref().map(|_| state.clone());
         let mut knows = false;
         if let Some((theirs, they_know)) = &mut theirs {
-            settle_late(key, &state, theirs, &self.requests, None);
-            state.join(theirs);
+            let late = take_late(key, &state, theirs, &self.requests, None);
+            join_without(&late, &mut state, theirs, &mut self.author);
             knows = *they_know;
         }
         let base = self.digest_for_others(&state);
@@ -173,12 +173,12 @@ impl Node {
     fn write_over(&mut self, token: Token, key: &Key, dot: Option<Dot>, mut theirs: Siblings) {
         let mut state = std::mem::take(self.state_of(key));
         let invented = self.invented(&theirs);
-        settle_late(key, &state, &mut theirs, &self.requests, None);
+        let late = take_late(key, &state, &mut theirs, &self.requests, None);
         // What they hold hidden by this write they had before it. That they hold the write itself says nothing of that.
         let own = self.tasks.op(token).map_or(0, |op| op.op.request());
         let others = theirs.versions.iter().filter(|version| version.request != own);
         others.for_each(|version| self.requests.told(self.now, key, version.request));
-        state.join(&theirs);
+        join_without(&late, &mut state, &theirs, &mut self.author);
         self.forget_hidden(token, key, &state);
         let base = self.digest_for_others(&state);
         let dot = match dot {

@@ -13,6 +13,11 @@ const HANDSHAKE_MS: i32 = 3_000;
 const HEARTBEAT_MS: i32 = 1_000;
 const HEARTBEAT_TIMEOUT_MS: i32 = 3_000;
 
+/// Seconds of silence after which the system asks whether the other side is there, and between its questions; and how many
+/// of them are not answered when the connection has ended.
+const KEEPALIVE_S: i32 = 10;
+const KEEPALIVE_PROBES: i32 = 3;
+
 /// Milliseconds between attempts to connect again.
 const RECONNECT_MS: i32 = 50;
 const RECONNECT_MS_MAX: i32 = 500;
@@ -35,9 +40,6 @@ pub fn open(
     let socket = context.socket(kind)?;
     socket.set_linger(0)?;
     socket.set_handshake_ivl(HANDSHAKE_MS)?;
-    socket.set_heartbeat_ivl(HEARTBEAT_MS)?;
-    socket.set_heartbeat_timeout(HEARTBEAT_TIMEOUT_MS)?;
-    socket.set_heartbeat_ttl(HEARTBEAT_TIMEOUT_MS)?;
     // Beyond it libzmq cuts the connection without a word, so it is well above what is answered TOO_LARGE.
     socket.set_maxmsgsize(2 * limits.message_bytes_max as i64 + (1 << 20))?;
     socket.set_rcvhwm(RECEIVED_MAX)?;
@@ -57,6 +59,12 @@ pub fn connect(
         return Err(zmq::Error::EINVAL.into());
     }
     let socket = open(context, zmq::DEALER, limits)?;
+    // Only who connects sends heartbeats, and has the other side hang up without them. libzmq 4.3 aborts the process where
+    // a socket's own heartbeat is due on a connection that was reset while more waited to be read than may
+    // (stream_engine_base.cpp, out_event); and what is read here is next to nothing.
+    socket.set_heartbeat_ivl(HEARTBEAT_MS)?;
+    socket.set_heartbeat_timeout(HEARTBEAT_TIMEOUT_MS)?;
+    socket.set_heartbeat_ttl(HEARTBEAT_TIMEOUT_MS)?;
     // Without a connection nothing is queued: what libzmq would lose at a reconnect stays with us.
     socket.set_immediate(true)?;
     socket.set_sndhwm(queue_max)?;
@@ -82,6 +90,11 @@ pub fn cut_off_after(socket: &mut zmq::Socket, ms: i32) -> Result<(), ShellError
 pub fn bind(socket: &zmq::Socket, address: &str, port: u16) -> Result<(), ShellError> {
     let endpoint = format!("tcp://{}", host_with_port(address, port));
     socket.set_ipv6(only_ipv6(address))?;
+    // Who is gone without a word is noticed by the system, see `connect`.
+    socket.set_tcp_keepalive(1)?;
+    socket.set_tcp_keepalive_idle(KEEPALIVE_S)?;
+    socket.set_tcp_keepalive_intvl(KEEPALIVE_S)?;
+    socket.set_tcp_keepalive_cnt(KEEPALIVE_PROBES)?;
     socket.bind(&endpoint).map_err(|source| ShellError::Bind { endpoint, source })
 }
 

@@ -8,7 +8,7 @@ use ringkv_common::time::Stamp;
 use ringkv_common::version::{Actor, Content, Context, Dot, Siblings, Version};
 
 use super::requests::Requests;
-use super::twins::settle_late;
+use super::twins::{join_without, take_late};
 
 /// Whole nodes that hear each other at once, but for those that are cut off or have gone.
 struct Group {
@@ -400,6 +400,32 @@ fn a_write_that_is_repeated_while_it_goes_on_for_nobody_is_done() {
     assert_eq!(group.node(owners[2]).reply(client), Some(ok()));
     for owner in owners {
         assert_eq!(group.ask(owner, &get_at(""))["value"], 1);
+    }
+}
+
+#[test]
+fn a_late_twin_takes_nothing_with_it_that_was_written_above_the_write_it_is_of() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    let write = put_at(1, r#","quorum":"strict","request":"r""#);
+    assert_eq!(group.ask(owners[0], &write)["status"], "OK");
+    let request = group.node(owners[0]).store.read(&key()).versions[0].request;
+    assert_eq!(group.ask(owners[0], &put_at(2, r#","quorum":"strict""#))["status"], "OK");
+    group.pass_ms(1_000);
+    // An owner does it once more over what it holds, and knows nothing of the first time.
+    let mut twin = group.node(owners[2]).store.read(&key());
+    let (base, stamp) = (twin.digest(), Stamp(twin.stamp_max().0 + 1));
+    let dot = Dot { actor: Actor { id: 0xC, node: name(owners[2]) }, counter: 1 };
+    let content = Content::Json((*b"1").into());
+    twin.write(None, Version { dot, stamp, request, contextual: false, content });
+    for owner in &owners[..2] {
+        let (key, siblings) = (key(), twin.clone());
+        let told = Message::Replicate { id: 1, epoch: 1, key, siblings, base, request, round: 1 };
+        group.node(*owner).hear(owners[2], told);
+    }
+    group.settle();
+    for owner in owners {
+        assert_eq!(group.ask(owner, &get_at(""))["value"], 2, "node-{owner}");
     }
 }
 
@@ -814,8 +840,10 @@ fn a_late_twin_takes_nothing_with_it_that_its_actor_wrote_before() {
     news.write(Some(&Context::default()), version(8, 85, 99));
     let mut requests = Requests::default();
     requests.begun(Now::default(), &key(), 99);
-    assert!(settle_late(&key(), &state, &mut news, &requests, None));
-    state.join(&news);
+    let late = take_late(&key(), &state, &mut news, &requests, None);
+    assert_eq!(late.len(), 1);
+    let actor = Actor { id: 0xA, node: name(0) };
+    join_without(&late, &mut state, &news, &mut Author { actor, dots: 0 });
     let dots: Vec<u64> = state.versions.iter().map(|version| version.dot.counter).collect();
     assert_eq!(dots, [1, 84], "the write before it is news");
     assert!(state.clock.covers(version(8, 85, 99).dot), "and the twin does not come back");
