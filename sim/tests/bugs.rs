@@ -2,8 +2,9 @@
 
 use ringkv_sim::bugs::{Bug, hunt};
 
-/// Seeds at most: each was caught by one of the first ten when this was written.
-const SEEDS_MAX: u64 = 40;
+/// Seeds at most: all but one were caught by one of the first ten when this was written. Since gossip has connections of
+/// its own, `drops-hints` takes 97.
+const SEEDS_MAX: u64 = 150;
 
 #[test]
 fn bugs_are_caught() {
