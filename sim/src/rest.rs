@@ -21,6 +21,22 @@ impl Cluster {
     pub(crate) fn settle(&mut self, keys: &[String], wrong: &mut Vec<String>) {
         self.run_until(60_000, |c| c.unsettled(keys).is_empty());
         wrong.extend(self.unsettled(keys).into_iter().map(|what| format!("a minute after rest {what}")));
+        wrong.extend(self.emptied(keys));
+    }
+
+    /// Keys of which a node has seen versions and holds none, not even a tombstone: two that superseded each other.
+    fn emptied(&self, keys: &[String]) -> Vec<String> {
+        let mut emptied = Vec::new();
+        for (name, process) in &self.processes {
+            let states =
+                keys.iter().filter_map(|text| Some((text, process.store.read(&Key::new(text).ok()?))));
+            let empty =
+                states.filter(|(_, state)| state.versions.is_empty() && *state != Siblings::default());
+            emptied.extend(empty.map(|(text, state)| {
+                format!("{name} holds nothing of {text}, and has seen {:?}", state.clock)
+            }));
+        }
+        emptied
     }
 
     fn unsettled(&self, keys: &[String]) -> Vec<String> {
