@@ -18,10 +18,12 @@ pub fn rage(cluster: &mut Cluster, dice: &mut Random, done: &mut Vec<Gust>) {
     // Where nobody is killed nothing at all may be lost; where somebody is, it must be said.
     let kills = dice.chance(1, 2);
     let end = cluster.now_us + STORM_MS * 1000;
+    // Their dice are their own, as with clients: see `seeds`.
+    let mut pairs = Random::new(cluster.settings.seed ^ 0x2A1B);
     while cluster.now_us < end {
         let left_ms = (end - cluster.now_us) / 1000;
         cluster.run_ms(dice.between(50, 1_500).min(left_ms));
-        let fault = pick(dice, cluster, kills);
+        let fault = two_away(&mut pairs, cluster).or_else(|| pick(dice, cluster, kills));
         if let Some(fault) = fault.filter(|fault| cluster.allows(fault)) {
             done.push((cluster.now_us, fault.clone()));
             cluster.fault(0, fault);
@@ -40,6 +42,19 @@ pub fn replay(cluster: &mut Cluster, storm: &[Gust], done: &mut Vec<Gust>) {
         }
     }
     cluster.run_ms(end.saturating_sub(cluster.now_us) / 1000);
+}
+
+/// Two nodes that are away for long enough to be called down: of three owners a write then needs a hint, where somebody
+/// may stand in. One that is away costs no write its quorum.
+fn two_away(dice: &mut Random, cluster: &Cluster) -> Option<Fault> {
+    if !cluster.settings.weak() || !dice.chance(1, 8) {
+        return None;
+    }
+    let mut running = cluster.running();
+    let one = dice.pick(&running)?;
+    running.retain(|name| *name != one);
+    let other = dice.pick(&running)?;
+    Some(Fault::Split(vec![one, other], dice.between(2_000, 5_000)))
 }
 
 fn pick(dice: &mut Random, cluster: &Cluster, kills: bool) -> Option<Fault> {

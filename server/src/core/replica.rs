@@ -207,8 +207,10 @@ impl Node {
                 self.tasks.take(token);
                 self.send(to, Message::Inspected { id, siblings });
             }
-            Asker::Read { found, .. } => {
-                *found = Some(siblings);
+            Asker::Read { found, request, .. } => {
+                // Known later, it would pass for one that what is shown has superseded.
+                let knows = self.requests.vouches(key, *request);
+                *found = Some((siblings, knows));
                 if busy.shows_settled(token) {
                     self.say_held(token);
                 }
@@ -219,7 +221,7 @@ impl Node {
     /// What a read of another node was told to look up is durable here.
     pub(super) fn say_held(&mut self, token: Token) {
         let Some(Task::InspectKey(inspect)) = self.tasks.take(token) else { return };
-        let Asker::Read { from, id, epoch, digest, request, round, found: Some(found) } = inspect.asker
+        let Asker::Read { from, id, epoch, digest, round, found: Some((found, knows)), .. } = inspect.asker
         else {
             return;
         };
@@ -230,7 +232,6 @@ impl Node {
                 self.me.is_some_and(|me| ring.holds(me, partition)) && self.is_whole(partition)
             });
             let siblings = (found.digest() != digest).then_some(found);
-            let knows = self.requests.vouches(&inspect.key, request);
             self.send(from, Message::Held { id, siblings, counts, knows, round });
         }
     }

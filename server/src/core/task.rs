@@ -257,7 +257,8 @@ pub enum Asker {
     Here { search: Token },
     /// A SEARCH of another one.
     Search { from: NodeName, id: Id },
-    /// A read that another one coordinates, and what that holds. `found`: what it is told when that is durable.
+    /// A read that another one coordinates, and what that holds. `found`: what it is told when that is durable, and whether
+    /// the request was done by then.
     Read {
         from: NodeName,
         id: Id,
@@ -265,7 +266,7 @@ pub enum Asker {
         digest: u64,
         request: u64,
         round: u32,
-        found: Option<Siblings>,
+        found: Option<(Siblings, bool)>,
     },
 }
 

@@ -54,13 +54,24 @@ impl Node {
             return self.fail(token, failure);
         }
         let hidden = request.is_some_and(|request| self.state_of(key).hides_request(request));
-        let doubtful = late || request.is_some() && self.requests.misses(key);
+        // What the client has seen may be the twin of what this node holds, and goes with it.
+        let lags = self.lags_behind_context(token, key);
+        let doubtful = late || lags || request.is_some() && self.requests.misses(key);
         if !alone && theirs.is_none() && (condition != Condition::Always || hidden || doubtful) {
             // What this node missed must not decide.
             let Some(ring) = self.ring.clone() else { return };
             return self.gather(token, key, &ring);
         }
         self.write(token, key, theirs)
+    }
+
+    /// Whether a write's context has seen what this node has not.
+    fn lags_behind_context(&mut self, token: Token, key: &Key) -> bool {
+        let Node { tasks, keys, .. } = self;
+        let Some(Op { op: KeyOp::Write(write), .. }) = tasks.op(token) else { return false };
+        let Some(context) = &write.context else { return false };
+        let state = keys.get(key).and_then(|busy| busy.state.as_ref()).expect("the caller has seen to it");
+        context.clock.entries().iter().any(|dot| !state.clock.covers(*dot))
     }
 
     /// The state of a key that an operation has its turn with.

@@ -559,6 +559,55 @@ fn twins_of_a_write_with_a_context_supersede_nothing_beside_them() {
 }
 
 #[test]
+fn what_a_context_has_seen_goes_though_its_twin_is_what_the_coordinator_holds() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    group.cut = vec![owners[2]];
+    let write = put_at(1, r#","context":{},"quorum":"strict","request":"r","timeout_ms":200"#);
+    assert_eq!(code(&group.ask(owners[2], &write)), "QUORUM_FAILED");
+    assert_eq!(group.ask(owners[0], &write)["status"], "OK");
+    let context = group.ask(owners[0], &get_at(r#","want":["context"]"#))["context"].to_string();
+    group.cut.clear();
+    // It has its own version of the write, and nothing of the one that was shown.
+    let over = put_at(2, &format!(r#","context":{context},"quorum":"strict""#));
+    assert_eq!(group.ask(owners[2], &over)["status"], "OK");
+    group.pass_ms(2_000);
+    for owner in owners {
+        let reply = group.ask(owner, &get_at(""));
+        assert_eq!((&reply["value"], reply.get("values")), (&json("2"), None), "{reply}");
+    }
+}
+
+#[test]
+fn what_an_owner_knows_of_a_request_is_as_old_as_what_it_shows() {
+    let ring = founding_of(3, 3);
+    let mut bench = Bench::founded(0, &ring);
+    bench.withholds = true;
+    let version = |counter, request| {
+        let dot = Dot { actor: Actor { id: 0xB, node: name(1) }, counter };
+        let content = Content::Json((*b"1").into());
+        Version { dot, stamp: Stamp(counter), request, contextual: false, content }
+    };
+    let tell = |bench: &mut Bench, id, counter, request| {
+        let (key, mut siblings) = (key(), Siblings::default());
+        siblings.write(None, version(counter, request));
+        bench.hear(1, Message::Replicate { id, epoch: 1, key, siblings, base: 0, request, round: 1 });
+    };
+    tell(&mut bench, 1, 1, 5);
+    // It is joined, and not durable; and so it is shown later.
+    bench.release_one();
+    bench.hear(2, Message::Query { id: 9, epoch: 1, key: key(), digest: 0, request: 7, round: 1 });
+    tell(&mut bench, 2, 2, 7);
+    bench.release();
+    let held = bench.sent().into_iter().find_map(|(_, message)| match message {
+        Message::Held { siblings, knows, .. } => Some((siblings.unwrap(), knows)),
+        _ => None,
+    });
+    let (shown, knows) = held.unwrap();
+    assert_eq!((shown.of_request(7).is_some(), knows), (false, false));
+}
+
+#[test]
 fn a_read_that_found_a_late_twin_beside_what_superseded_it_is_told_so() {
     let mut group = Group::founded(3);
     let (owners, _) = group.owners(&key());
