@@ -124,6 +124,10 @@ pub const TOMBSTONE_MS: u64 = 600_000;
 /// Age up to which a forwarded operation is done without asking others whether they did it, in milliseconds. Whoever
 /// forwards it asks another owner after [`RESEND_MS`], and not before.
 const FRESH_MS: u64 = RESEND_MS - 50;
+/// Milliseconds in which a node that is not stopped has something to do: longer than gossip's period.
+const STOPPED_MS: u64 = 500;
+/// How long what comes after a stop may have waited for its end, in milliseconds.
+const AFTER_STOP_MS: u64 = 1_000;
 /// Silence of a peer after which records are asked of it again, in milliseconds: its scans may wait behind others.
 const FETCH_AGAIN_MS: u64 = 500;
 /// Bytes of keys and values that may wait inside the node.
@@ -156,6 +160,8 @@ pub struct Node {
     unsettled: usize,
     pace: Pace,
     window: Window,
+    /// Until then what clients ask may be old: the node was stopped, and it waited.
+    catching_up_until_us: u64,
     /// The last beat heard from each node.
     beats: BTreeMap<NodeName, Beat>,
     /// Told to fail.
@@ -193,6 +199,7 @@ impl Node {
             unsettled: 0,
             pace: Pace::default(),
             window: Window::default(),
+            catching_up_until_us: 0,
             beats: BTreeMap::new(),
             failed: false,
             open: BTreeSet::new(),
@@ -201,6 +208,9 @@ impl Node {
 
     /// Takes an event and appends what is to be done to `effects`.
     pub fn step(&mut self, now: Now, event: Event<'_>, effects: &mut Vec<Effect>) {
+        if self.now.mono_us > 0 && now.mono_us > self.now.after_ms(STOPPED_MS) {
+            self.catching_up_until_us = now.after_ms(AFTER_STOP_MS);
+        }
         self.now = now;
         std::mem::swap(&mut self.out, effects);
         match event {

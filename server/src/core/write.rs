@@ -56,7 +56,9 @@ impl Node {
         let hidden = request.is_some_and(|request| self.state_of(key).hides_request(request));
         // What the client has seen may be the twin of what this node holds, and goes with it.
         let lags = self.lags_behind_context(token, key);
-        let doubtful = late || lags || request.is_some() && self.requests.misses(key);
+        // While this node was stopped its client may have had it done elsewhere.
+        let stale = now_us < self.catching_up_until_us || self.requests.misses(key);
+        let doubtful = late || lags || request.is_some() && stale;
         if !alone && theirs.is_none() && (condition != Condition::Always || hidden || doubtful) {
             // What this node missed must not decide.
             let Some(ring) = self.ring.clone() else { return };

@@ -559,6 +559,29 @@ fn twins_of_a_write_with_a_context_supersede_nothing_beside_them() {
 }
 
 #[test]
+fn a_write_that_waited_at_a_stopped_node_and_was_done_elsewhere_is_not_done_over_a_later_one() {
+    let mut group = Group::founded(3);
+    let (owners, _) = group.owners(&key());
+    let write = put_at(1, r#","quorum":"strict","request":"r""#);
+    group.cut = vec![owners[2]];
+    assert_eq!(group.ask(owners[0], &write)["status"], "OK");
+    // Nobody tells it of that, for all stand still.
+    let first = &mut group.node(owners[0]).node;
+    first.tasks.tokens().into_iter().for_each(|token| first.end_spread(token));
+    group.benches.iter_mut().for_each(|bench| bench.now.mono_us += 2_000_000);
+    group.cut.clear();
+    let later = group.node(owners[2]).ask(&put_at(2, r#","quorum":"strict""#));
+    let earlier = group.node(owners[2]).ask(&write);
+    group.pass_ms(1_000);
+    for client in [later, earlier] {
+        assert_eq!(group.node(owners[2]).reply(client), Some(ok()));
+    }
+    for owner in owners {
+        assert_eq!(group.ask(owner, &get_at(""))["value"], 2, "node-{owner}");
+    }
+}
+
+#[test]
 fn what_a_context_has_seen_goes_though_its_twin_is_what_the_coordinator_holds() {
     let mut group = Group::founded(3);
     let (owners, _) = group.owners(&key());
