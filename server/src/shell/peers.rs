@@ -302,6 +302,15 @@ mod tests {
         Peers::bind(zmq::Context::new(), &config).unwrap().0
     }
 
+    /// A peer that hears what is said to it, and its port.
+    fn listener() -> (zmq::Socket, u16) {
+        let listener = zmq::Context::new().socket(zmq::ROUTER).unwrap();
+        listener.set_rcvtimeo(5_000).unwrap();
+        listener.bind("tcp://127.0.0.1:*").unwrap();
+        let endpoint = listener.get_last_endpoint().unwrap().unwrap();
+        (listener, endpoint.rsplit(':').next().unwrap().parse().unwrap())
+    }
+
     #[test]
     fn the_stranger_that_came_first_is_forgotten_first_and_what_waited_for_it_comes_back() {
         let mut peers = peers();
@@ -321,11 +330,7 @@ mod tests {
         let mut peers = peers();
         peers.connect_stranger(NodeName(1), "127.0.0.1", 9);
         assert_eq!(peers.send(Now::default(), NodeName(1), ClusterId(1), Message::Welcome), None);
-        let listener = zmq::Context::new().socket(zmq::ROUTER).unwrap();
-        listener.set_rcvtimeo(5_000).unwrap();
-        listener.bind("tcp://127.0.0.1:*").unwrap();
-        let endpoint = listener.get_last_endpoint().unwrap().unwrap();
-        let port = endpoint.rsplit(':').next().unwrap().parse().unwrap();
+        let (listener, port) = listener();
         peers.connect_stranger(NodeName(1), "127.0.0.1", port);
         while peers.waiting() {
             assert!(peers.flush(Now::default()).is_empty());
@@ -338,11 +343,7 @@ mod tests {
     #[test]
     fn what_is_said_in_a_turn_goes_together_and_in_order() {
         let mut peers = peers();
-        let listener = zmq::Context::new().socket(zmq::ROUTER).unwrap();
-        listener.set_rcvtimeo(5_000).unwrap();
-        listener.bind("tcp://127.0.0.1:*").unwrap();
-        let endpoint = listener.get_last_endpoint().unwrap().unwrap();
-        let port = endpoint.rsplit(':').next().unwrap().parse().unwrap();
+        let (listener, port) = listener();
         peers.connect_stranger(NodeName(1), "127.0.0.1", port);
         let said: Vec<Message> = [1, 2, 3, TOGETHER_MAX / 2, TOGETHER_MAX / 2, 2 * TOGETHER_MAX, 4, 5]
             .map(|bytes| Message::Ring(" ".repeat(bytes).into()))
