@@ -328,7 +328,7 @@ fn a_crowd_that_asks_for_much_and_hangs_up_ends_no_node() {
     let body = br#"{"op":"PUT","key":"k","value":1}"#;
     let one = [&[0, body.len() as u8][..], body].concat();
     let all = one.repeat(1_300);
-    let mut crowd: Vec<(TcpStream, usize)> = (0..600).map(|_| (raw_client(world.port(0)), 0)).collect();
+    let mut crowd: Vec<(TcpStream, usize)> = (0..900).map(|_| (raw_client(world.port(0)), 0)).collect();
     // As much as each can send now: the node reads for more than a heartbeat's time.
     for (stream, sent) in &mut crowd {
         while *sent < all.len() {
@@ -338,9 +338,14 @@ fn a_crowd_that_asks_for_much_and_hangs_up_ends_no_node() {
             }
         }
     }
-    assert!(crowd.iter().any(|(_, sent)| *sent > 0));
+    let many = crowd.len() as u64;
     drop(crowd);
-    let status = until("an answer when all was read", || world.status(0));
+    // It has come to the end of each.
+    let ended = |status: &serde_json::Value| {
+        status["pid"].as_i64() != Some(i64::from(before))
+            || status["connections_ended"].as_u64() >= Some(many)
+    };
+    let status = until("the end of all connections", || world.status(0).filter(ended));
     assert_eq!(status["pid"].as_i64(), Some(i64::from(before)), "the very same process");
     launcher.terminate();
     assert!(!launcher.stderr().contains("died"), "{}", launcher.stderr());
